@@ -1,0 +1,74 @@
+//! What can happen to a user: the rows of the input table, parsed and valid by type.
+
+use super::{ActivityKind, ActivityName, CustomStatus, Intent, Platform, SessionId, Timestamp};
+
+/// Something that happened to one user, at one moment of the store's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// When it happened. Never later than the moment at which it is decided.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: InputKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputKind {
+    /// `POST /presence/status`.
+    StatusUpdated(StatusUpdate),
+    /// `gateway.connection.opened`.
+    Opened {
+        /// Which connection.
+        session_id: SessionId,
+        /// Where it runs; `web` when it does not say.
+        platform: Option<Platform>,
+        /// A status chosen together with the connection.
+        status: Option<Intent>,
+    },
+    /// `gateway.connection.closed`.
+    Closed {
+        /// Which connection.
+        session_id: SessionId,
+        /// Whether the connection broke (a close code other than 1000 and 1001) and may be resumed.
+        abnormal: bool,
+    },
+    /// `gateway.heartbeat.received`.
+    Heartbeat {
+        /// Which connection.
+        session_id: SessionId,
+        /// Where it runs, for a session that the store does not know.
+        platform: Option<Platform>,
+    },
+    /// `voice.session.created`.
+    VoiceCreated {
+        /// Which voice session.
+        session_id: SessionId,
+        /// What the activity is called.
+        name: ActivityName,
+    },
+    /// `voice.session.ended`.
+    VoiceEnded {
+        /// Which voice session.
+        session_id: SessionId,
+    },
+}
+
+/// A user's own choice. What it does not name stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StatusUpdate {
+    /// The status chosen.
+    pub status: Option<Intent>,
+    /// `Some(None)` clears the custom status.
+    pub custom_status: Option<Option<CustomStatus>>,
+    /// `Some(None)` clears the user's own activity.
+    pub activity: Option<Option<ActivityUpdate>>,
+}
+
+/// An activity as the user names it; the server adds when it began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActivityUpdate {
+    /// Playing, streaming or listening.
+    pub kind: ActivityKind,
+    /// What is played, streamed or listened to.
+    pub name: ActivityName,
+}

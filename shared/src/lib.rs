@@ -1,0 +1,13 @@
+//! The presence service without its hosts: the rules ([`domain`]), where records are kept ([`store`]), how changes
+//! are told ([`events`]) and the use cases over them ([`PresenceService`]). Knows no HTTP and no Lambda.
+
+pub mod auth;
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod events;
+pub mod service;
+pub mod telemetry;
+
+pub use error::{Error, ErrorKind};
+pub use service::PresenceService;

@@ -1,0 +1,1 @@
+//! Logs: JSON for machines, plain text for a terminal.
