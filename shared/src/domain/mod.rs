@@ -4,11 +4,22 @@
 mod ids;
 mod input;
 mod presence;
+mod record;
+mod rules;
+mod session;
 mod time;
+mod trace;
+mod transition;
+mod view;
 
 pub use ids::{ChannelId, Invalid, SessionId, UserId};
 pub use input::{ActivityUpdate, Input, InputKind, StatusUpdate};
 pub use presence::{
     Activity, ActivityKind, ActivityName, CustomStatus, Intent, Own, Platform, Presence, Status, TEXT_LIMIT,
 };
+pub use record::{Choice, Pending, RunningActivity, Stamped, UserRecord, Voice};
+pub use rules::{PENDING_LIMIT, Rules, SESSION_LIMIT, TYPING_REPEAT, UPDATE_LIMIT, UPDATE_WINDOW};
+pub use session::{Close, Session};
 pub use time::Timestamp;
+pub use trace::Traceparent;
+pub use transition::RateLimited;

@@ -2,7 +2,8 @@
 
 mod event;
 
-pub use event::{Event, EventKind, SUBJECTS, Traceparent};
+pub use crate::domain::Traceparent;
+pub use event::{Event, EventKind, SUBJECTS};
 
 use async_trait::async_trait;
 

@@ -1,0 +1,52 @@
+//! The numbers of the rules: all that may differ between two installations.
+
+use std::time::Duration;
+
+/// The durations by which presence is decided. The defaults are the user's document's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// How often clients send heartbeats (`HEARTBEAT_INTERVAL`).
+    pub heartbeat_interval: Duration,
+    /// How long a session lives after its last heartbeat (`HEARTBEAT_TIMEOUT`).
+    pub heartbeat_timeout: Duration,
+    /// How long a session lingers after an abnormal close (`RESUME_GRACE`).
+    pub resume_grace: Duration,
+    /// How long a typing indicator lives (`TYPING_TIMEOUT`).
+    pub typing_timeout: Duration,
+    /// How long `last_seen` is kept after the user is gone (`LAST_SEEN_TTL`).
+    pub last_seen_ttl: Duration,
+}
+
+/// At most so many sessions a user; the stalest goes first.
+pub const SESSION_LIMIT: usize = 64;
+
+/// At most so many status updates a user in each [`UPDATE_WINDOW`].
+pub const UPDATE_LIMIT: usize = 5;
+
+/// The window of the rate limit on status updates.
+pub const UPDATE_WINDOW: Duration = Duration::from_secs(20);
+
+/// Typing repeated within this time of its event renews the indicator and tells nobody.
+pub const TYPING_REPEAT: Duration = Duration::from_secs(5);
+
+/// At most so many changes of a user wait to be published; while nobody can be told, the middle ones give way.
+pub const PENDING_LIMIT: usize = 64;
+
+impl Rules {
+    /// How long something that ended is remembered, so that what comes late is judged as if it had come in time.
+    pub fn memory(&self) -> Duration {
+        self.heartbeat_timeout + self.resume_grace
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_secs(30),
+            heartbeat_timeout: Duration::from_secs(45),
+            resume_grace: Duration::from_secs(15),
+            typing_timeout: Duration::from_secs(10),
+            last_seen_ttl: Duration::from_secs(30 * 24 * 60 * 60),
+        }
+    }
+}
