@@ -2,12 +2,17 @@
 //! are told ([`events`]) and the use cases over them ([`PresenceService`]). Knows no HTTP and no Lambda.
 
 pub mod auth;
+pub mod clock;
 pub mod config;
+mod decide;
 pub mod domain;
 pub mod error;
 pub mod events;
 pub mod service;
+pub mod store;
+pub mod sweeper;
 pub mod telemetry;
 
 pub use error::{Error, ErrorKind};
 pub use service::PresenceService;
+pub use sweeper::Sweeper;

@@ -1,12 +1,26 @@
 //! The use cases: the only place that knows both the store and the publisher.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::domain::{ChannelId, Input, Presence, StatusUpdate, Timestamp, UserId};
-use crate::error::Error;
-use crate::events::{EventPublisher, Traceparent};
+use crate::clock::{Clock, StoreClock};
+use crate::decide::{Decided, Road, Work};
+use crate::domain::{
+    ChannelId, Input, InputKind, Presence, Rules, StatusUpdate, Timestamp, Traceparent, UserId, UserRecord,
+};
+use crate::error::{Error, ErrorKind};
+use crate::events::{Event, EventPublisher};
+use crate::store::{Heartbeat, PresenceStore};
+
+/// One method a use case. Shared by every handler of a process.
+pub struct PresenceService {
+    store: Arc<dyn PresenceStore>,
+    events: Arc<dyn EventPublisher>,
+    clock: Arc<dyn Clock>,
+    rules: Rules,
+}
 
 /// Who types in a channel, since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,12 +51,23 @@ pub struct Readiness {
     pub events: bool,
 }
 
-/// One method a use case.
-pub struct PresenceService {
-    events: Arc<dyn EventPublisher>,
-}
-
 impl PresenceService {
+    /// The use cases over a store and a publisher, by the store's clock.
+    pub fn new(store: Arc<dyn PresenceStore>, events: Arc<dyn EventPublisher>, rules: Rules) -> Self {
+        let clock = Arc::new(StoreClock::new(store.clone()));
+        Self::with_clock(store, events, clock, rules)
+    }
+
+    /// The same by another clock.
+    pub fn with_clock(
+        store: Arc<dyn PresenceStore>,
+        events: Arc<dyn EventPublisher>,
+        clock: Arc<dyn Clock>,
+        rules: Rules,
+    ) -> Self {
+        Self { store, events, clock, rules }
+    }
+
     /// Sets what the update names and gives back the caller's own presence.
     pub async fn update_status(
         &self,
@@ -50,42 +75,158 @@ impl PresenceService {
         update: StatusUpdate,
         trace: Traceparent,
     ) -> Result<Presence, Error> {
-        todo!()
+        let input = Input { at: self.now().await?, kind: InputKind::StatusUpdated(update) };
+        let input = UserInput { user_id: caller, input, traceparent: None };
+        let work = Work { user_id: caller, inputs: vec![&input], due: None, trace };
+        let decided = self.decide_one(work).await?;
+        if let Some(refused) = decided.refused.into_iter().flatten().next() {
+            return Err(ErrorKind::RateLimited { retry_after: refused.retry_after }.into());
+        }
+        Ok(self.seen_by(caller, &decided.record, decided.at))
     }
 
     /// One user's presence as `caller` may see it.
     pub async fn presence(&self, caller: UserId, user: UserId) -> Result<Presence, Error> {
-        todo!()
+        let record = self.record(user).await?;
+        Ok(self.seen_by(caller, &record, self.now().await?))
     }
 
     /// Several users' presences, one for each id and in its place.
     pub async fn presences(&self, caller: UserId, users: &[UserId]) -> Result<Vec<Presence>, Error> {
-        todo!()
+        let loaded = self.store.load(users).await;
+        let now = self.now().await?;
+        loaded.into_iter().map(|loaded| Ok(self.seen_by(caller, &loaded?.record, now))).collect()
     }
 
-    /// The caller types in a channel. Says nothing of whether anyone is told: an invisible caller must not learn it.
+    /// The caller types in a channel. Says nothing of whether anyone is told: an invisible caller's requests look like
+    /// everyone's.
     pub async fn start_typing(&self, caller: UserId, channel: ChannelId, trace: Traceparent) -> Result<(), Error> {
-        todo!()
+        if !self.record(caller).await?.choice.intent.is_visible() {
+            return Ok(());
+        }
+        let now = self.now().await?;
+        if !self.store.start_typing(channel, caller, now).await? {
+            return Ok(());
+        }
+        let told = self.events.publish(&[Event::typing(caller, channel, now, trace)]).await;
+        if let Some(Err(error)) = told.first() {
+            tracing::warn!(user_id = %caller, %error, "typing is told with its next repetition");
+            self.store.untell_typing(channel, caller).await?;
+        }
+        Ok(())
     }
 
     /// Who types in a channel now, the latest last.
     pub async fn typing(&self, channel: ChannelId) -> Result<Vec<Typist>, Error> {
-        todo!()
+        let typing = self.store.typing(channel, self.now().await?).await?;
+        Ok(typing.into_iter().map(|(user_id, at)| Typist { user_id, timestamp: at.seconds() }).collect())
     }
 
     /// Decides what happened to many users at once, those of one user in their order; heartbeats of known sessions
     /// take the short way. One result an input, in its place; a failed one may be offered again.
     pub async fn apply(&self, inputs: &[UserInput]) -> Vec<Result<(), Error>> {
-        todo!()
+        let mut results: Vec<Result<(), Error>> = inputs.iter().map(|_| Ok(())).collect();
+        let renewed = self.touch(inputs, &mut results).await;
+        let mut places: HashMap<UserId, Vec<usize>> = HashMap::new();
+        for (place, input) in inputs.iter().enumerate().filter(|(place, _)| !renewed[*place]) {
+            places.entry(input.user_id).or_default().push(place);
+        }
+        let groups: Vec<(UserId, Vec<usize>)> = places.into_iter().collect();
+        let trace = Traceparent::generate();
+        let work = |(user_id, places): &(UserId, Vec<usize>)| Work {
+            user_id: *user_id,
+            inputs: places.iter().map(|place| &inputs[*place]).collect(),
+            due: None,
+            trace: trace.clone(),
+        };
+        let work: Vec<Work<'_>> = groups.iter().map(work).collect();
+        for ((_, places), decided) in groups.iter().zip(self.road().decide(&work).await) {
+            if let Err(error) = decided {
+                let kind = error.kind();
+                tracing::warn!(%error, inputs = places.len(), "inputs could not be decided");
+                places.iter().for_each(|place| results[*place] = Err(kind.into()));
+            }
+        }
+        results
     }
 
     /// The store's clock, by which everything is decided.
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        todo!()
+        Ok(self.clock.now().await?)
     }
 
     /// Whether requests can be served. Never fails: that is the answer.
     pub async fn readiness(&self) -> Readiness {
-        todo!()
+        let (store, events) = futures::join!(self.store.time(), self.events.is_ready());
+        Readiness { store: store.is_ok(), events }
+    }
+
+    /// The numbers of the rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn store(&self) -> &dyn PresenceStore {
+        &*self.store
+    }
+
+    pub(crate) fn road(&self) -> Road<'_> {
+        Road { store: &*self.store, events: &*self.events, clock: &*self.clock, rules: &self.rules }
+    }
+
+    async fn record(&self, user: UserId) -> Result<UserRecord, Error> {
+        match self.store.load(&[user]).await.pop() {
+            Some(loaded) => Ok(loaded?.record),
+            None => Err(ErrorKind::Internal.into()),
+        }
+    }
+
+    async fn decide_one(&self, work: Work<'_>) -> Result<Decided, Error> {
+        self.road().decide(&[work]).await.pop().unwrap_or_else(|| Err(ErrorKind::Internal.into()))
+    }
+
+    fn seen_by(&self, caller: UserId, record: &UserRecord, now: Timestamp) -> Presence {
+        let mut presence = record.read(now, &self.rules);
+        if caller == record.user_id {
+            presence.own = Some(record.own(now, &self.rules));
+        }
+        presence
+    }
+
+    /// Renews what can be renewed without a decision: heartbeats of users of whom nothing else is to be decided.
+    async fn touch(&self, inputs: &[UserInput], results: &mut [Result<(), Error>]) -> Vec<bool> {
+        let mut done = vec![false; inputs.len()];
+        let Ok(now) = self.clock.now().await else { return done };
+        let is_heartbeat = |input: &UserInput| matches!(input.input.kind, InputKind::Heartbeat { .. });
+        let others: std::collections::HashSet<UserId> =
+            inputs.iter().filter(|input| !is_heartbeat(input)).map(|input| input.user_id).collect();
+        let mut places = Vec::new();
+        let mut heartbeats = Vec::new();
+        for (place, input) in inputs.iter().enumerate() {
+            if let InputKind::Heartbeat { session_id, .. } = &input.input.kind
+                && !others.contains(&input.user_id)
+            {
+                let at = input.input.at.min(now);
+                if now >= at + self.rules.heartbeat_timeout {
+                    done[place] = true;
+                    continue;
+                }
+                places.push(place);
+                heartbeats.push(Heartbeat { user_id: input.user_id, session_id: session_id.clone(), at });
+            }
+        }
+        if heartbeats.is_empty() {
+            return done;
+        }
+        for (place, touched) in places.into_iter().zip(self.store.touch(&heartbeats, now).await) {
+            match touched {
+                Ok(renewed) => done[place] = renewed,
+                Err(error) => {
+                    done[place] = true;
+                    results[place] = Err(error.into());
+                }
+            }
+        }
+        done
     }
 }

@@ -128,9 +128,16 @@ impl UserRecord {
         self.sessions.values().filter_map(Session::last_sign).max().max(self.last_sign)
     }
 
-    /// Whether the user ever chose something that outlives their connections.
-    pub fn has_choices(&self) -> bool {
-        self.choice.at > Timestamp::default() || self.custom_status.value.is_some()
+    /// What of the record outlives the user's sessions.
+    pub fn profile(&self) -> Self {
+        Self {
+            version: self.version,
+            choice: self.choice,
+            custom_status: self.custom_status.clone(),
+            last_sign: self.last_sign_of_life(),
+            frozen_last_seen: self.frozen_last_seen,
+            ..Self::unknown(self.user_id)
+        }
     }
 }
 

@@ -49,6 +49,11 @@ impl UserRecord {
         self.deadlines(rules).filter(|deadline| *deadline > now).min()
     }
 
+    /// Whether more than one thing keeps the user online, so that renewing one of them does not move the next deadline.
+    pub fn is_shared_by_several(&self, rules: &Rules) -> bool {
+        self.deadlines(rules).filter(|deadline| *deadline > self.settled_at).nth(1).is_some()
+    }
+
     /// The moments at which a session or the lease ends or ended.
     pub(super) fn deadlines<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = Timestamp> + 'a {
         let sessions = self.sessions.values().filter_map(|session| self.span(session, rules));

@@ -1,0 +1,231 @@
+//! The one road of a change: load, decide, commit, publish, finish. Every use case that changes a user goes along it,
+//! for one user or for thousands at once.
+//!
+//! A crash at any point leaves something that is found: before the commit nothing has happened and the input comes
+//! again; after it the change is pending in the record, and the reminder, which was written first, leads the sweeper
+//! to it. So an event may be told twice, with the same id, and is never lost.
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::domain::{Pending, RateLimited, Rules, Timestamp, Traceparent, UserId, UserRecord};
+use crate::error::{Error, ErrorKind};
+use crate::events::{Event, EventKind, EventPublisher};
+use crate::service::UserInput;
+use crate::store::{Change, Committed, Ending, Index, Loaded, PresenceStore, StoreError};
+
+/// How often a change is decided anew because somebody else wrote in between. Each time somebody got further.
+const ROUNDS: usize = 32;
+/// When the sweeper looks after a change that was not finished. Longer than publishing takes at most.
+const FIRST_REMINDER: Duration = Duration::from_secs(2);
+/// The bounds between which it looks again, at half the age of what is pending, while nobody can be told.
+const NEXT_REMINDER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What is to be decided of one user.
+pub(crate) struct Work<'a> {
+    /// Of whom.
+    pub user_id: UserId,
+    /// What happened, in this order; nothing for the sweep, by which only time passes.
+    pub inputs: Vec<&'a UserInput>,
+    /// The index entry that led here, if one did.
+    pub due: Option<(Index, Timestamp)>,
+    /// The trace of changes that no input causes.
+    pub trace: Traceparent,
+}
+
+/// What was decided.
+pub(crate) struct Decided {
+    /// The record as it is now.
+    pub record: UserRecord,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// For each input, whether it was refused.
+    pub refused: Vec<Option<RateLimited>>,
+}
+
+/// The parts that the road leads through.
+pub(crate) struct Road<'a> {
+    pub store: &'a dyn PresenceStore,
+    pub events: &'a dyn EventPublisher,
+    pub clock: &'a dyn Clock,
+    pub rules: &'a Rules,
+}
+
+/// A decision that is written, or that had nothing to write.
+struct Written {
+    place: usize,
+    loaded: Loaded,
+    revision: Option<u64>,
+    remind_at: Option<Timestamp>,
+    changed: bool,
+    decided: Decided,
+}
+
+impl Road<'_> {
+    /// Decides all of it. One answer for each work, in its place.
+    pub(crate) async fn decide(&self, work: &[Work<'_>]) -> Vec<Result<Decided, Error>> {
+        let mut answers: Vec<Option<Result<Decided, Error>>> = work.iter().map(|_| None).collect();
+        let mut written = Vec::with_capacity(work.len());
+        let mut open: Vec<usize> = (0..work.len()).collect();
+        for _ in 0..ROUNDS {
+            if open.is_empty() {
+                break;
+            }
+            open = self.round(work, open, &mut written, &mut answers).await;
+        }
+        for place in open {
+            answers[place] = Some(Err(StoreError::Unavailable("a record that others keep writing".to_owned()).into()));
+        }
+        self.tell(work, &written).await;
+        for written in written {
+            answers[written.place] = Some(Ok(written.decided));
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(ErrorKind::Internal.into()))).collect()
+    }
+
+    /// Loads, decides and commits each open work once. Gives back those that somebody else got ahead of.
+    async fn round(
+        &self,
+        work: &[Work<'_>],
+        open: Vec<usize>,
+        written: &mut Vec<Written>,
+        answers: &mut [Option<Result<Decided, Error>>],
+    ) -> Vec<usize> {
+        let users: Vec<UserId> = open.iter().map(|place| work[*place].user_id).collect();
+        let (loaded, now) = match self.clock.now().await {
+            Ok(now) => (self.store.load(&users).await, now),
+            Err(error) => (users.iter().map(|_| Err(error.clone())).collect(), Timestamp::default()),
+        };
+        let mut changes = Vec::new();
+        let mut changed = Vec::new();
+        for (place, loaded) in open.into_iter().zip(loaded) {
+            let loaded = match loaded {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    answers[place] = Some(Err(error.into()));
+                    continue;
+                }
+            };
+            let decided = self.transition(&work[place], &loaded.record, now);
+            if is_same(&decided.record, &loaded.record) {
+                let revision = loaded.revision;
+                written.push(Written { place, loaded, revision, remind_at: None, changed: false, decided });
+                continue;
+            }
+            changes.push(Change {
+                record: decided.record.clone(),
+                durable: decided.record.outlives(&loaded.record, now, self.rules),
+                remind_at: (!decided.record.pending.is_empty()).then_some(now + FIRST_REMINDER),
+                loaded,
+            });
+            changed.push((place, decided));
+        }
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let committed = self.store.commit(&changes).await;
+        let mut again = Vec::new();
+        for (((place, decided), change), committed) in changed.into_iter().zip(changes).zip(committed) {
+            match committed {
+                Ok(Committed::Done(revision)) => {
+                    let (loaded, remind_at) = (change.loaded, change.remind_at);
+                    written.push(Written {
+                        place,
+                        loaded,
+                        revision: Some(revision),
+                        remind_at,
+                        changed: true,
+                        decided,
+                    });
+                }
+                Ok(Committed::Conflict) => again.push(place),
+                Err(error) => answers[place] = Some(Err(error.into())),
+            }
+        }
+        again
+    }
+
+    fn transition(&self, work: &Work<'_>, record: &UserRecord, now: Timestamp) -> Decided {
+        let mut record = record.clone();
+        if work.inputs.is_empty() {
+            record.expire(now, &work.trace, self.rules);
+        }
+        let mut refused = Vec::with_capacity(work.inputs.len());
+        for input in &work.inputs {
+            let trace = input.traceparent.as_ref().unwrap_or(&work.trace);
+            refused.push(record.apply(&input.input, now, trace, self.rules).err());
+        }
+        Decided { record, at: now, refused }
+    }
+
+    /// Publishes what is pending, and finishes what was written. What fails here is found again by the sweeper.
+    async fn tell(&self, work: &[Work<'_>], written: &[Written]) {
+        let pending =
+            |written: &Written| written.decided.record.pending.iter().flat_map(events).collect::<Vec<Event>>();
+        let events: Vec<Vec<Event>> = written.iter().map(pending).collect();
+        let flat: Vec<Event> = events.iter().flatten().cloned().collect();
+        let mut results = if flat.is_empty() { Vec::new() } else { self.events.publish(&flat).await }.into_iter();
+        let mut endings = Vec::with_capacity(written.len());
+        for (written, events) in written.iter().zip(&events) {
+            let outcomes: Vec<_> = results.by_ref().take(events.len()).collect();
+            if let Some(Err(error)) = outcomes.iter().find(|outcome| outcome.is_err()) {
+                tracing::warn!(user_id = %written.decided.record.user_id, %error, "a change stays pending");
+            }
+            let published = outcomes.iter().all(Result::is_ok);
+            endings.extend(self.ending(&work[written.place], written, published));
+        }
+        if endings.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.finish(&endings).await {
+            tracing::warn!(%error, "changes are left to the sweeper to finish");
+        }
+    }
+
+    fn ending(&self, work: &Work<'_>, written: &Written, published: bool) -> Option<Ending> {
+        let record = &written.decided.record;
+        let oldest = record.pending.first().map(|pending| pending.at);
+        if !written.changed && oldest.is_none() && work.due.is_none() {
+            return None;
+        }
+        let now = written.decided.at;
+        let new_deadline = record.next_deadline(now, self.rules);
+        let before = &written.loaded.record;
+        let old_deadline = match work.due {
+            Some((Index::Deadlines, at)) => Some(at),
+            _ if written.changed => before.lapsed.or_else(|| before.next_deadline(before.settled_at, self.rules)),
+            // Somebody else wrote this and may not have come as far as the index: anything there is unexpected.
+            _ => None,
+        };
+        let old_reminder = match work.due {
+            Some((Index::Reminders, at)) => written.remind_at.or(Some(at)),
+            _ => written.remind_at,
+        };
+        let (shortest, longest) = NEXT_REMINDER;
+        let again = |oldest| now + (now.since(oldest) / 2).clamp(shortest, longest);
+        Some(Ending {
+            user_id: record.user_id,
+            published: written.revision.filter(|_| published && oldest.is_some()),
+            old_deadline,
+            new_deadline,
+            old_reminder,
+            new_reminder: oldest.filter(|_| !published).map(again),
+        })
+    }
+}
+
+/// The events of one change.
+fn events(pending: &Pending) -> impl Iterator<Item = Event> + use<> {
+    let event = |kind| Event::presence(kind, &pending.presence, pending.at, pending.trace.clone());
+    let status = pending.status.then(|| event(EventKind::Status));
+    let activity = pending.activity.then(|| event(EventKind::Activity));
+    status.into_iter().chain(activity)
+}
+
+/// Whether nothing has changed but that time has passed without anything to tell.
+fn is_same(new: &UserRecord, old: &UserRecord) -> bool {
+    let mut old = old.clone();
+    old.settled_at = new.settled_at;
+    old.lapsed = new.lapsed;
+    *new == old
+}

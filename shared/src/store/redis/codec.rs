@@ -1,0 +1,338 @@
+//! A user's record as fields of a Redis hash, and back. The documented fields are a projection for others to read; the
+//! rules read ours alone. A field that a newer release added is never touched.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use super::keys;
+use crate::domain::{
+    ActivityKind, ActivityName, Choice, Close, CustomStatus, Intent, Platform, Rules, RunningActivity, Session,
+    SessionId, Stamped, Status, Timestamp, UserId, UserRecord, Voice,
+};
+use crate::store::StoreError;
+
+/// The fields of a hash.
+pub(in crate::store) type Fields = BTreeMap<String, String>;
+
+/// The schema that this release writes. It reads every schema up to this one.
+const SCHEMA: u32 = 1;
+
+/// The record as its hash is to be, but for the revision.
+pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
+    let mut fields = Fields::new();
+    let mut set = |name: &str, value: String| {
+        fields.insert(name.to_owned(), value);
+    };
+    let look = record.read(record.settled_at, rules);
+
+    set(keys::STATUS, look.status.as_str().to_owned());
+    if let Some(text) = &look.custom_status {
+        set(keys::CUSTOM_STATUS, text.to_string());
+    }
+    if let Some(activity) = &look.activity {
+        set(keys::ACTIVITY_TYPE, activity.kind.as_str().to_owned());
+        set(keys::ACTIVITY_NAME, activity.name.to_string());
+        set(keys::ACTIVITY_STARTED_AT, activity.started_at.seconds().to_string());
+    }
+    if let Some(seen) = look.last_seen {
+        set(keys::LAST_SEEN, seen.seconds().to_string());
+    }
+
+    set(keys::SCHEMA, SCHEMA.to_string());
+    set(keys::VERSION, record.version.to_string());
+    set(keys::SETTLED_AT, record.settled_at.millis().to_string());
+    if record.is_shared_by_several(rules) {
+        set(keys::SEVERAL, "1".to_owned());
+    }
+    if record.choice != Choice::default() {
+        set(keys::INTENT, intent(&record.choice));
+    }
+    if record.custom_status != Stamped::default() {
+        let hidden = record.custom_status.value.as_ref().filter(|_| look.custom_status.is_none());
+        set(keys::CUSTOM, stamped(record.custom_status.at, hidden));
+    }
+    let told_by_sessions = record.sessions.values().filter_map(Session::last_sign).max();
+    if let Some(sign) = record.last_sign.filter(|sign| told_by_sessions.is_none_or(|told| *sign > told)) {
+        set(keys::LAST_SIGN, sign.millis().to_string());
+    }
+    if let Some(frozen) = record.frozen_last_seen {
+        set(keys::FROZEN, frozen.millis().to_string());
+    }
+    if let Some(leased) = record.leased_at {
+        set(keys::LEASE, leased.millis().to_string());
+    }
+    if record.own_activity != Stamped::default() {
+        let running = record.own_activity.value.as_ref().map(|own| format!("{},{}", own.kind.as_str(), running(own)));
+        set(keys::OWN_ACTIVITY, stamped(record.own_activity.at, running.as_ref()));
+    }
+    if let Some(voice) = &record.voice {
+        set(keys::VOICE, format!("{},{}", voice.session_id, running(&voice.activity)));
+    }
+    if !record.voice_ended.is_empty() {
+        let ended = record.voice_ended.iter().map(|(id, at)| format!("{id}={}", at.millis()));
+        set(keys::VOICE_ENDED, ended.collect::<Vec<_>>().join(","));
+    }
+    if !record.updates.is_empty() {
+        let updates = record.updates.iter().map(|at| at.millis().to_string());
+        set(keys::UPDATES, updates.collect::<Vec<_>>().join(","));
+    }
+    if !record.pending.is_empty() {
+        set(keys::PENDING, serde_json::to_string(&record.pending).unwrap_or_default());
+    }
+    for (id, session) in &record.sessions {
+        set(&keys::session(id), encode_session(session));
+    }
+    fields
+}
+
+/// Whether a field is one that [`encode`] writes, so that it is to go when it is not written any more.
+pub(super) fn is_ours(field: &str) -> bool {
+    const OURS: [&str; 19] = [
+        keys::STATUS,
+        keys::CUSTOM_STATUS,
+        keys::ACTIVITY_TYPE,
+        keys::ACTIVITY_NAME,
+        keys::ACTIVITY_STARTED_AT,
+        keys::LAST_SEEN,
+        keys::VERSION,
+        keys::SETTLED_AT,
+        keys::SEVERAL,
+        keys::INTENT,
+        keys::CUSTOM,
+        keys::LAST_SIGN,
+        keys::FROZEN,
+        keys::LEASE,
+        keys::OWN_ACTIVITY,
+        keys::VOICE,
+        keys::VOICE_ENDED,
+        keys::UPDATES,
+        keys::PENDING,
+    ];
+    OURS.contains(&field) || field.starts_with(keys::SESSION)
+}
+
+/// The record that a hash holds.
+pub(super) fn decode(user_id: UserId, fields: &Fields) -> Result<UserRecord, StoreError> {
+    let read = Reader { fields };
+    read.check_schema(keys::SCHEMA)?;
+    let mut record = UserRecord::unknown(user_id);
+    record.version = read.number(keys::VERSION)?.unwrap_or_default();
+    record.settled_at = read.moment(keys::SETTLED_AT)?.unwrap_or_default();
+    record.choice = read.with(keys::INTENT, parse_intent)?.unwrap_or_default();
+    if let Some((at, hidden)) = read.with(keys::CUSTOM, parse_stamped::<CustomStatus>)? {
+        let shown = read.with(keys::CUSTOM_STATUS, |text| text.parse().ok())?;
+        record.custom_status = Stamped { value: hidden.or(shown), at };
+    }
+    record.frozen_last_seen = read.moment(keys::FROZEN)?;
+    record.leased_at = read.moment(keys::LEASE)?;
+    if let Some((at, running)) = read.with(keys::OWN_ACTIVITY, parse_stamped::<String>)? {
+        let value = running.map(|text| parse_own(&text).ok_or_else(|| read.unreadable(keys::OWN_ACTIVITY)));
+        record.own_activity = Stamped { value: value.transpose()?, at };
+    }
+    record.voice = read.with(keys::VOICE, parse_voice)?;
+    record.voice_ended = read.with(keys::VOICE_ENDED, parse_voice_ended)?.unwrap_or_default();
+    record.updates = read.with(keys::UPDATES, |text| text.split(',').map(parse_moment).collect())?.unwrap_or_default();
+    record.pending = read.with(keys::PENDING, |text| serde_json::from_str(text).ok())?.unwrap_or_default();
+    for (name, value) in fields.range(keys::SESSION.to_owned()..) {
+        let Some(id) = name.strip_prefix(keys::SESSION) else { break };
+        let session = parse_session(value).ok_or_else(|| read.unreadable(keys::SESSION))?;
+        record.sessions.insert(id.parse().map_err(|_| read.unreadable(keys::SESSION))?, session);
+    }
+    record.last_sign = read.moment(keys::LAST_SIGN)?.max(record.last_sign_of_life());
+    Ok(record)
+}
+
+/// What of a record outlives its hash.
+pub(super) fn encode_profile(record: &UserRecord) -> Fields {
+    let mut fields = Fields::new();
+    let mut set = |name: &str, value: String| {
+        fields.insert(name.to_owned(), value);
+    };
+    set(keys::PROFILE_SCHEMA, SCHEMA.to_string());
+    set(keys::PROFILE_VERSION, record.version.to_string());
+    if record.choice != Choice::default() {
+        set(keys::PROFILE_INTENT, intent(&record.choice));
+    }
+    if record.custom_status != Stamped::default() {
+        set(keys::PROFILE_CUSTOM_STATUS, stamped(record.custom_status.at, record.custom_status.value.as_ref()));
+    }
+    if let Some(sign) = record.last_sign_of_life() {
+        set(keys::PROFILE_LAST_SIGN, sign.millis().to_string());
+    }
+    if let Some(frozen) = record.frozen_last_seen {
+        set(keys::PROFILE_FROZEN, frozen.millis().to_string());
+    }
+    fields
+}
+
+/// When the profile may go: `LAST_SEEN_TTL` after the last sign of life, but never while the user chose anything else
+/// than `online`: nobody becomes visible by staying away.
+pub(super) fn profile_expires_at(record: &UserRecord, rules: &Rules) -> Option<Timestamp> {
+    let online = record.choice.intent == Intent::Online;
+    record.last_sign_of_life().filter(|_| online).map(|sign| sign + rules.last_seen_ttl)
+}
+
+/// The record of a user of whom only the profile is left.
+pub(super) fn decode_profile(user_id: UserId, fields: &Fields) -> Result<UserRecord, StoreError> {
+    let read = Reader { fields };
+    let mut record = UserRecord::unknown(user_id);
+    if fields.is_empty() {
+        return Ok(record);
+    }
+    read.check_schema(keys::PROFILE_SCHEMA)?;
+    record.version = read.number(keys::PROFILE_VERSION)?.unwrap_or_default();
+    record.choice = read.with(keys::PROFILE_INTENT, parse_intent)?.unwrap_or_default();
+    if let Some((at, value)) = read.with(keys::PROFILE_CUSTOM_STATUS, parse_stamped::<CustomStatus>)? {
+        record.custom_status = Stamped { value, at };
+    }
+    record.last_sign = read.moment(keys::PROFILE_LAST_SIGN)?;
+    record.frozen_last_seen = read.moment(keys::PROFILE_FROZEN)?;
+    Ok(record)
+}
+
+/// `since,platform,heartbeat - since,heartbeat - previous`, and for what is unusual `,o<opened>` or `,a` (adopted) and
+/// `,c<closed>/<ended>/<broke>`. The renewal script knows this form.
+fn encode_session(session: &Session) -> String {
+    let base = session.since.or(session.heartbeat).unwrap_or_default();
+    let after = |from: Timestamp, to: Option<Timestamp>| {
+        to.map_or_else(String::new, |to| (to.millis() - from.millis()).to_string())
+    };
+    let platform = &session.platform.as_str()[..1];
+    let gap = session.previous.map_or_else(String::new, |previous| after(previous, session.heartbeat));
+    let mut text = format!("{},{platform},{},{gap}", base.millis(), after(base, session.heartbeat));
+    if session.since.is_none() {
+        text.push_str(",n");
+    }
+    match session.opened_at {
+        None => text.push_str(",a"),
+        Some(opened) if Some(opened) != session.since => text.push_str(&format!(",o{}", opened.millis())),
+        Some(_) => {}
+    }
+    if let Some(close) = session.closed {
+        let moment = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.millis().to_string());
+        text.push_str(&format!(",c{}/{}/{}", close.at.millis(), moment(close.ended_at), moment(close.broke_at)));
+    }
+    text
+}
+
+fn parse_session(text: &str) -> Option<Session> {
+    let mut parts = text.split(',');
+    let base = parse_moment(parts.next()?)?;
+    let platform = match parts.next()? {
+        "d" => Platform::Desktop,
+        "m" => Platform::Mobile,
+        "w" => Platform::Web,
+        _ => return None,
+    };
+    let offset = |text: &str| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(Some) };
+    let heartbeat = offset(parts.next()?)?.map(|offset| Timestamp::from_millis(base.millis() + offset));
+    let previous = match (heartbeat, offset(parts.next()?)?) {
+        (Some(heartbeat), Some(gap)) => Some(Timestamp::from_millis(heartbeat.millis() - gap)),
+        _ => None,
+    };
+    let mut session = Session { platform, opened_at: Some(base), since: Some(base), heartbeat, previous, closed: None };
+    for unusual in parts {
+        match (unusual.get(..1)?, unusual.get(1..)?) {
+            ("n", "") => session.since = None,
+            ("a", "") => session.opened_at = None,
+            ("o", opened) => session.opened_at = Some(parse_moment(opened)?),
+            ("c", closes) => {
+                let mut moments = closes.split('/');
+                let at = parse_moment(moments.next()?)?;
+                let mut optional = || {
+                    moments.next().map(|text| if text.is_empty() { Some(None) } else { parse_moment(text).map(Some) })
+                };
+                session.closed = Some(Close { at, ended_at: optional()??, broke_at: optional()?? });
+            }
+            _ => return None,
+        }
+    }
+    Some(session)
+}
+
+fn intent(choice: &Choice) -> String {
+    let word = if choice.intent.is_visible() { choice.intent.shown() } else { Status::Offline };
+    format!("{},{},{}", word.as_str(), choice.at.millis(), choice.since.millis())
+}
+
+fn parse_intent(text: &str) -> Option<Choice> {
+    let mut parts = text.split(',');
+    let intent = parts.next()?.parse().ok()?;
+    Some(Choice { intent, at: parse_moment(parts.next()?)?, since: parse_moment(parts.next()?)? })
+}
+
+fn stamped<T: ToString>(at: Timestamp, value: Option<&T>) -> String {
+    value.map_or_else(|| at.millis().to_string(), |value| format!("{},{}", at.millis(), value.to_string()))
+}
+
+fn parse_stamped<T: FromStr>(text: &str) -> Option<(Timestamp, Option<T>)> {
+    match text.split_once(',') {
+        None => Some((parse_moment(text)?, None)),
+        Some((at, value)) => Some((parse_moment(at)?, Some(value.parse().ok()?))),
+    }
+}
+
+/// Everything but the kind: own activities have one, voice is always listening.
+fn running(activity: &RunningActivity) -> String {
+    format!("{},{},{}", activity.started_at.millis(), activity.anchor.millis(), activity.name)
+}
+
+fn parse_running(kind: ActivityKind, text: &str) -> Option<RunningActivity> {
+    let mut parts = text.splitn(3, ',');
+    let (started_at, anchor) = (parse_moment(parts.next()?)?, parse_moment(parts.next()?)?);
+    let name: ActivityName = parts.next()?.parse().ok()?;
+    Some(RunningActivity { kind, name, started_at, anchor })
+}
+
+fn parse_own(text: &str) -> Option<RunningActivity> {
+    let (kind, rest) = text.split_once(',')?;
+    parse_running(kind.parse().ok()?, rest)
+}
+
+fn parse_voice(text: &str) -> Option<Voice> {
+    let (id, rest) = text.split_once(',')?;
+    Some(Voice { session_id: id.parse().ok()?, activity: parse_running(ActivityKind::Listening, rest)? })
+}
+
+fn parse_voice_ended(text: &str) -> Option<BTreeMap<SessionId, Timestamp>> {
+    let pair = |text: &str| {
+        let (id, at) = text.split_once('=')?;
+        Some((id.parse().ok()?, parse_moment(at)?))
+    };
+    text.split(',').map(pair).collect()
+}
+
+fn parse_moment(text: &str) -> Option<Timestamp> {
+    text.parse().ok().filter(|millis| *millis >= 0).map(Timestamp::from_millis)
+}
+
+/// Reads fields, and says of one that can't be read which it is: never what it holds.
+struct Reader<'a> {
+    fields: &'a Fields,
+}
+
+impl Reader<'_> {
+    fn with<T>(&self, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+        let Some(text) = self.fields.get(name) else { return Ok(None) };
+        parse(text).map(Some).ok_or_else(|| self.unreadable(name))
+    }
+
+    fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, StoreError> {
+        self.with(name, |text| text.parse().ok())
+    }
+
+    fn moment(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.with(name, parse_moment)
+    }
+
+    fn check_schema(&self, name: &str) -> Result<(), StoreError> {
+        match self.number::<u32>(name)? {
+            Some(SCHEMA..) => Ok(()),
+            _ => Err(self.unreadable(name)),
+        }
+    }
+
+    fn unreadable(&self, name: &str) -> StoreError {
+        StoreError::Corrupt(format!("field {name} of a user's record"))
+    }
+}
