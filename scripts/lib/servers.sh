@@ -1,0 +1,90 @@
+# shellcheck shell=bash
+# Starts and ends processes for scripts/run: each by its own id, each on a free loopback port. Sourced after common.sh.
+
+started=() # process ids, the latest last
+
+# start COMMAND...: in the background and in a process group of its own, so that Ctrl-C reaches this script alone, which
+# then ends everything in order. The process id is in $started_pid.
+start() {
+  set -m
+  "$@" </dev/null &
+  set +m
+  started_pid=$!
+  started+=("$started_pid")
+}
+
+# Ends what was started, the latest first, and waits for each, so that a service can still write its last changes.
+stop_all() {
+  local index pid deadline
+  for ((index = ${#started[@]} - 1; index >= 0; index--)); do
+    pid=${started[index]}
+    deadline=$((SECONDS + 10))
+    kill -TERM "$pid" 2>/dev/null || continue
+    while is_alive "$pid" && ((SECONDS < deadline)); do sleep 0.05; done
+    if is_alive "$pid"; then kill -KILL "$pid"; fi
+    wait "$pid" 2>/dev/null || true
+  done
+  started=()
+}
+
+is_alive() {
+  kill -0 "$1" 2>/dev/null
+}
+
+# The port is below those that the system hands out by itself, so nobody takes it between now and its use by chance.
+free_port() {
+  local port
+  while true; do
+    port=$((20000 + RANDOM % 12000))
+    (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+  done
+  printf '%s\n' "$port"
+}
+
+# http_answers PORT PATH: whether the path is there (status 200).
+http_answers() {
+  local status=
+  { exec 4<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return
+  printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' "$2" >&4
+  read -r -t 2 _ status _ <&4 || true
+  exec 4>&-
+  [ "$status" = 200 ]
+}
+
+# start_store DIR: a Valkey (or Redis) that keeps what it is told for as long as DIR lives. Sets $redis_url.
+start_store() {
+  local dir=$1 port binary=${VALKEY_SERVER_BIN:-$REDIS_SERVER_BIN}
+  port=$(free_port)
+  mkdir -p "$dir"
+  start "$binary" --bind 127.0.0.1 --port "$port" --dir "$dir" --appendonly yes --save '' >"$dir/log" 2>&1
+  wait_until 10 "the store (see $dir/log)" store_is_ours "$port" "$started_pid" "$dir/log"
+  redis_url=redis://127.0.0.1:$port
+}
+
+# Whether the process that answers on the port is the one that was started: ports meet strangers.
+store_is_ours() {
+  is_alive "$2" || die "the store ended at its start: $(tail -n 1 "$3")"
+  { exec 4<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return
+  printf 'INFO server\r\nQUIT\r\n' >&4
+  local line ours=1
+  while read -r -t 2 line <&4; do
+    [ "${line%$'\r'}" != "process_id:$2" ] || ours=0
+  done
+  exec 4>&-
+  return "$ours"
+}
+
+# start_nats DIR: a NATS with JetStream, which picks a free port itself. Sets $nats_url.
+start_nats() {
+  local dir=$1
+  mkdir -p "$dir/ports"
+  start "$NATS_SERVER_BIN" -a 127.0.0.1 -p -1 -js -sd "$dir" --ports_file_dir "$dir/ports" >"$dir/log" 2>&1
+  wait_until 10 "NATS (see $dir/log)" nats_has_a_port "$dir" "$started_pid"
+}
+
+nats_has_a_port() {
+  is_alive "$2" || die "NATS ended at its start: $(tail -n 1 "$1/log")"
+  local ports
+  ports=$(cat "$1"/ports/*_"$2".ports 2>/dev/null) || return
+  [[ "$ports" =~ nats://[0-9.:]+ ]] && nats_url=${BASH_REMATCH[0]}
+}

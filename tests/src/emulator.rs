@@ -1,0 +1,59 @@
+//! The local Lambda emulator (`cargo lambda watch`), with the functions as they were built before.
+
+use std::ops::Deref;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::binaries::{profile_dir, tool, workspace};
+use crate::port::free_port;
+use crate::process::Process;
+use crate::{Api, Nats, Store};
+
+/// A running emulator: every function of the workspace behind the router of the root manifest. It is an [`Api`].
+pub struct Emulator {
+    api: Api,
+    process: Process,
+    // Dropped after the process that writes to it.
+    _dir: TempDir,
+}
+
+impl Emulator {
+    /// Starts it; its functions inherit where the store and NATS are. The functions themselves start at their first
+    /// request.
+    pub async fn start(store: &Store, nats: &Nats) -> Self {
+        let dir = tempfile::Builder::new().prefix("emulator.").tempdir().unwrap();
+        let port = free_port();
+        let target = profile_dir();
+        let mut command = Command::new(tool("CARGO_LAMBDA_BIN"));
+        command
+            .args(["lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port"])
+            .arg(port.to_string())
+            .current_dir(workspace())
+            .env("CARGO_TARGET_DIR", target.parent().unwrap())
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("REDIS_URL", store.url())
+            .env("NATS_URL", nats.url());
+        let mut process = Process::start("cargo lambda watch", &mut command, dir.path());
+        process.wait_until_up(port, async || true).await;
+        Self { api: Api::at(port), process, _dir: dir }
+    }
+
+    /// Everything it and its functions logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Ends it as Ctrl-C does, so that it ends its functions.
+    pub async fn stop(mut self) {
+        self.process.terminate().await;
+    }
+}
+
+impl Deref for Emulator {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}

@@ -1,0 +1,40 @@
+//! The harness: real servers and real processes, each on its own port with its own data, that a test can break, and
+//! what a test needs to talk to them from outside. A test that uses it names no type of ours: it speaks HTTP, NATS and
+//! Redis as everyone else does.
+//!
+//! Nothing here sleeps to let something happen; [`eventually`] asks until it has.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong here is a failed test, and must say where"
+)]
+
+mod api;
+mod binaries;
+mod emulator;
+mod eventually;
+mod nats;
+mod port;
+mod process;
+mod proxy;
+mod service;
+mod store;
+mod user;
+
+pub use api::{Answer, Api};
+pub use emulator::Emulator;
+pub use eventually::{eventually, seen};
+pub use nats::{Event, Events, JetStream, Nats};
+pub use process::Process;
+pub use proxy::{Fault, Proxy};
+pub use service::{Service, ServiceBuilder};
+pub use store::{Store, StoreKind};
+pub use user::User;
+
+/// The wall clock in milliseconds since the epoch; all processes of a test share it.
+#[expect(clippy::disallowed_methods, reason = "a test looks at the clock from outside")]
+pub fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}

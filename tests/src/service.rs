@@ -1,0 +1,134 @@
+//! The service itself: the binary, as it is deployed.
+
+use std::ops::Deref;
+use std::process::{Command, ExitStatus};
+
+use tempfile::TempDir;
+
+use crate::binaries::ours;
+use crate::port::free_port;
+use crate::process::Process;
+use crate::{Api, Nats, Store};
+
+/// A running `presence-service`. It is an [`Api`].
+pub struct Service {
+    api: Api,
+    port: u16,
+    process: Process,
+    variables: Vec<(String, String)>,
+    dir: TempDir,
+}
+
+/// What a service is started with.
+#[derive(Debug, Default)]
+pub struct ServiceBuilder {
+    variables: Vec<(String, String)>,
+}
+
+impl Service {
+    /// A service with the embedded store and bus, until the builder is told of others.
+    pub fn builder() -> ServiceBuilder {
+        ServiceBuilder::default()
+    }
+
+    /// The service against a store and a NATS, with the times of the documentation.
+    pub async fn start(store: &Store, nats: &Nats) -> Self {
+        Self::builder().store(store).nats(nats).start().await
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Everything it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The process, to be broken.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Ends it as a crash does, and starts it again on its port.
+    pub async fn crash_and_restart(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.port, &self.variables, &self.dir);
+        self.up("/ready").await;
+    }
+
+    /// Asks it to end, as a deployment does.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate().await
+    }
+
+    async fn up(&mut self, path: &str) {
+        let probe = self.api.clone();
+        let is_up = async || {
+            let answer = probe.try_send(probe.request(reqwest::Method::GET, path)).await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        };
+        self.process.wait_until_up(self.port, is_up).await;
+    }
+}
+
+impl ServiceBuilder {
+    /// With a variable of the configuration.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// On that store.
+    pub fn store(self, store: &Store) -> Self {
+        self.env("REDIS_URL", store.url())
+    }
+
+    /// On that NATS.
+    pub fn nats(self, nats: &Nats) -> Self {
+        self.env("NATS_URL", nats.url())
+    }
+
+    /// With short times, in seconds: `HEARTBEAT_TIMEOUT`, and everything else that waits for it as short as it may be.
+    pub fn heartbeat_timeout(self, seconds: u32) -> Self {
+        assert!(seconds >= 2, "the interval must be shorter, and is a second at least");
+        self.env("HEARTBEAT_INTERVAL", 1).env("HEARTBEAT_TIMEOUT", seconds)
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Service {
+        let mut service = self.spawn();
+        service.up("/ready").await;
+        service
+    }
+
+    /// Starts it and waits until it is alive, where it can't become ready yet.
+    pub async fn start_unready(self) -> Service {
+        let mut service = self.spawn();
+        service.up("/health").await;
+        service
+    }
+
+    fn spawn(self) -> Service {
+        let dir = tempfile::Builder::new().prefix("service.").tempdir().unwrap();
+        let port = free_port();
+        let process = spawn(port, &self.variables, &dir);
+        Service { api: Api::at(port), port, process, variables: self.variables, dir }
+    }
+}
+
+impl Deref for Service {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+fn spawn(port: u16, variables: &[(String, String)], dir: &TempDir) -> Process {
+    let mut command = Command::new(ours("presence-service"));
+    command.env_clear().env("PORT", port.to_string()).env("RUST_LOG", "info").env("RUST_BACKTRACE", "1");
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    Process::start("presence-service", &mut command, dir.path())
+}

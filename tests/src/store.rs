@@ -1,0 +1,135 @@
+//! A real Redis or Valkey.
+
+use std::process::Command;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::binaries::tool;
+use crate::port::free_port;
+use crate::process::Process;
+
+/// Which of the two stores that must both work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Redis 7.0, the oldest that is supported.
+    Redis,
+    /// Valkey, current.
+    Valkey,
+}
+
+/// A server with its own port, data and password. Every write is on disk before it is answered, so that a kill loses
+/// nothing unless the test wants it to.
+pub struct Store {
+    kind: StoreKind,
+    port: u16,
+    password: String,
+    dir: TempDir,
+    process: Option<Process>,
+}
+
+impl StoreKind {
+    /// The store of this run: `PRESENCE_TEST_STORE`, by which `scripts/test` runs the tests on one store and then on
+    /// the other. Valkey if nobody says.
+    #[expect(clippy::disallowed_methods, reason = "scripts/test says which store a run is on")]
+    pub fn of_this_run() -> Self {
+        match std::env::var("PRESENCE_TEST_STORE").as_deref() {
+            Ok("redis") => Self::Redis,
+            Ok("valkey") | Err(_) => Self::Valkey,
+            Ok(other) => panic!("PRESENCE_TEST_STORE is redis or valkey, not {other}"),
+        }
+    }
+}
+
+impl Store {
+    /// Starts the store of this run.
+    pub async fn start() -> Self {
+        Self::start_kind(StoreKind::of_this_run()).await
+    }
+
+    /// Starts the one or the other.
+    pub async fn start_kind(kind: StoreKind) -> Self {
+        let mut store = Self::stopped(kind);
+        store.restart().await;
+        store
+    }
+
+    /// A store that is away: its port is known and nobody listens there, until [`restart`](Self::restart).
+    pub fn stopped(kind: StoreKind) -> Self {
+        let dir = tempfile::Builder::new().prefix("store.").tempdir().unwrap();
+        let password = format!("password-{}", uuid::Uuid::new_v4().simple());
+        Self { kind, port: free_port(), password, dir, process: None }
+    }
+
+    /// Starts it again on its port with its data.
+    pub async fn restart(&mut self) {
+        let binary = match self.kind {
+            StoreKind::Redis => tool("REDIS_SERVER_BIN"),
+            StoreKind::Valkey => tool("VALKEY_SERVER_BIN"),
+        };
+        let mut command = Command::new(binary);
+        command
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--requirepass", &self.password, "--dir"])
+            .arg(self.dir.path())
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+        let mut process = Process::start("the store", &mut command, self.dir.path());
+        process.wait_until_up(self.port, async || self.try_connect().await.is_some()).await;
+        self.process = Some(process);
+    }
+
+    /// Throws its data away; to be called while it is down.
+    pub fn forget(&self) {
+        assert!(self.process.is_none(), "a running store forgets nothing");
+        let _ = std::fs::remove_dir_all(self.dir.path().join("appendonlydir"));
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Stops it without closing its connections.
+    pub fn freeze(&self) {
+        self.process.as_ref().unwrap().freeze();
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.as_ref().unwrap().thaw();
+    }
+
+    /// The URL that a service is configured with, in the form of the documentation.
+    pub fn url(&self) -> String {
+        self.url_through(self.port)
+    }
+
+    /// The same by way of another port, such as a proxy's.
+    pub fn url_through(&self, port: u16) -> String {
+        format!("redis://:{}@127.0.0.1:{port}", self.password)
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What must never be seen in a log.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// A connection to look inside.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        self.try_connect().await.expect("a connection to the store")
+    }
+
+    async fn try_connect(&self) -> Option<MultiplexedConnection> {
+        let client = redis::Client::open(self.url()).unwrap();
+        let connect = client.get_multiplexed_async_connection();
+        let mut connection = timeout(Duration::from_secs(2), connect).await.ok()?.ok()?;
+        redis::cmd("PING").exec_async(&mut connection).await.ok()?;
+        Some(connection)
+    }
+}
