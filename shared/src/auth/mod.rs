@@ -1,5 +1,13 @@
 //! Who is calling: bearer tokens.
 
+mod config;
+mod development;
+mod key;
+
+pub use config::{AuthConfig, KeySource};
+pub use development::DEVELOPMENT_SECRET;
+pub use key::{Algorithm, KeyError, VerifyingKey};
+
 use crate::domain::UserId;
 
 /// Checks bearer tokens against the configured key or keys.
