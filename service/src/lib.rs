@@ -1,1 +1,2 @@
-//! x
+//! All of the presence service in one process.
+pub mod server;

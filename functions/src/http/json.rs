@@ -209,7 +209,7 @@ mod tests {
             (b"{'a':1}", "key must be a string"),
             (b"{\"a\":1,}", "trailing comma"),
             (b"{\"a\":1", "EOF"),
-            (b"nul", "expected"),
+            (b"nul", "EOF"),
             (bomb.as_bytes(), "recursion"),
             (nested.as_bytes(), "recursion"),
         ] {
