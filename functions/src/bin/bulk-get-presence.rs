@@ -1,0 +1,9 @@
+//! `POST /presence/bulk` as a function.
+
+use std::process::ExitCode;
+
+use presence_functions::{entry, http::bulk_get_presence};
+
+fn main() -> ExitCode {
+    entry::http(bulk_get_presence::routes)
+}

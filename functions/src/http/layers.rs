@@ -1,0 +1,156 @@
+//! What is the same for every request: its id and trace, its span and metrics, the form of its problems, its deadline,
+//! and what becomes of a panic.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use presence::events::Traceparent;
+use tokio::sync::Semaphore;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::extract::Trace;
+use super::metrics;
+use super::problem::{self, Problem};
+use crate::App;
+
+/// The header that names a request, on the way in and out.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The header of W3C trace context, on the way in and out.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// How long a browser may remember what a preflight told it.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// The outermost layer. Gives the request its id and trace, and the response its common headers; writes the body of a
+/// problem, logs what is our fault, and counts.
+pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = request_id(request.headers());
+    let trace = trace(request.headers());
+    let method = request.method().clone();
+    let route = metrics::route_label(request.extensions().get::<MatchedPath>());
+    let span = tracing::info_span!("request", %request_id, %method, route, traceparent = %trace);
+    request.extensions_mut().insert(Trace(trace.clone()));
+
+    let response = next.run(request).instrument(span.clone()).await;
+
+    let mut response = span.in_scope(|| write_problem(response, &request_id));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    insert_text(headers, REQUEST_ID, &request_id);
+    insert_text(headers, TRACEPARENT, trace.as_str());
+    metrics::record(route, &method, response.status(), started.elapsed());
+    response
+}
+
+/// The caller's id where it is fit for a log line and a header, else one of ours.
+fn request_id(headers: &HeaderMap) -> String {
+    let fit = |id: &&str| {
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit);
+    given.map_or_else(|| Uuid::new_v4().simple().to_string(), str::to_owned)
+}
+
+fn trace(headers: &HeaderMap) -> Traceparent {
+    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(Traceparent::parse);
+    given.unwrap_or_else(Traceparent::generate)
+}
+
+fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// A response that stands for a problem gets its body here, where the request id is known.
+fn write_problem(mut response: Response, request_id: &str) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() else {
+        return response;
+    };
+    log(&problem);
+    response.headers_mut().insert(CONTENT_TYPE, problem::MEDIA_TYPE);
+    response.headers_mut().remove(CONTENT_LENGTH);
+    *response.body_mut() = Body::from(problem.document(request_id));
+    response
+}
+
+/// What is our fault is logged once, here, with its causes; what is the caller's fault is theirs to read.
+fn log(problem: &Problem) {
+    let (uri, status, _) = problem.kind().describe();
+    if !status.is_server_error() {
+        return;
+    }
+    let cause = problem.cause().map(causes).unwrap_or_default();
+    if status == axum::http::StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(problem = uri, cause, "request not served");
+    } else {
+        tracing::error!(problem = uri, cause, "request failed");
+    }
+}
+
+/// An error and its sources in one line.
+fn causes(error: &presence::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        line = format!("{line}: {error}");
+        source = error.source();
+    }
+    line
+}
+
+/// Ends a request that takes too long. What it had begun in the store stays whole: a change and the note that it is
+/// not yet published are one write.
+pub(super) async fn deadline(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::deadline_exceeded().into_response(),
+    }
+}
+
+/// A panic ends one request, as a problem like any other.
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    tracing::error!(message, "a handler panicked");
+    Problem::internal().into_response()
+}
+
+/// Lets pages of the given origins call.
+pub(super) fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins.iter().cloned()))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, REQUEST_ID, TRACEPARENT])
+        .expose_headers([REQUEST_ID, TRACEPARENT, RETRY_AFTER, WWW_AUTHENTICATE])
+        .max_age(PREFLIGHT_MAX_AGE)
+}
+
+/// The same routes for a process that is alone with its load: at most `in_flight` requests are served at once and the
+/// others are turned away at once, before their token is looked at. A queue would only make everyone late.
+pub fn shed(routes: Router<App>, in_flight: usize) -> Router<App> {
+    let permits = Arc::new(Semaphore::new(in_flight));
+    routes.route_layer(middleware::from_fn(move |request: Request, next: Next| {
+        let permit = Arc::clone(&permits).try_acquire_owned();
+        async move {
+            match permit {
+                Ok(_held) => next.run(request).await,
+                Err(_) => Problem::overloaded().into_response(),
+            }
+        }
+    }))
+}

@@ -1,0 +1,82 @@
+//! `GET /metrics`: what this process did, for Prometheus. Labels are words of our own, never of a caller.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::MatchedPath;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode};
+use axum::routing::get;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::{ENDPOINTS, health, ready};
+use crate::App;
+
+/// Where this endpoint is.
+pub const PATH: &str = "/metrics";
+
+/// Requests by route, method and status class.
+pub const REQUESTS: &str = "presence_http_requests_total";
+
+/// How long requests took, in seconds, by route and method.
+pub const DURATION: &str = "presence_http_request_duration_seconds";
+
+/// The upper bounds of the latency buckets, in seconds: from the embedded store to the deadline of a request.
+const BUCKETS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Installs the recorder of this process. To be called once, before anything is counted.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let recorder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?;
+    let handle = recorder.install_recorder()?;
+    metrics::describe_counter!(REQUESTS, "HTTP requests by route, method and status class.");
+    metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Time to the response by route and method.");
+    Ok(handle)
+}
+
+/// The route of this endpoint.
+pub fn routes(handle: PrometheusHandle) -> Router<App> {
+    let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Router::new().route(
+        PATH,
+        get(move || async move {
+            handle.run_upkeep();
+            (text, handle.render())
+        }),
+    )
+}
+
+/// Counts one request.
+pub(super) fn record(route: &'static str, method: &Method, status: StatusCode, took: Duration) {
+    let method = method_label(method);
+    metrics::counter!(REQUESTS, "route" => route, "method" => method, "status" => status_class(status)).increment(1);
+    metrics::histogram!(DURATION, "route" => route, "method" => method).record(took);
+}
+
+/// The pattern of the route, or `other`: paths that are not ours are all one.
+pub(super) fn route_label(matched: Option<&MatchedPath>) -> &'static str {
+    let Some(matched) = matched else { return "other" };
+    let ours = ENDPOINTS.iter().map(|(path, _)| *path).chain([health::PATH, ready::PATH, PATH]);
+    ours.into_iter().find(|path| *path == matched.as_str()).unwrap_or("other")
+}
+
+/// A caller may send any word as a method.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn status_class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    }
+}

@@ -1,0 +1,2 @@
+//! All of the presence service in one process.
+pub mod server;
