@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod clock;
 pub mod config;
+mod connect;
 mod decide;
 pub mod domain;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod store;
 pub mod sweeper;
 pub mod telemetry;
 
+pub use connect::{ConnectError, connect};
 pub use error::{Error, ErrorKind};
 pub use service::PresenceService;
 pub use sweeper::Sweeper;

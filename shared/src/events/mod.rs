@@ -1,9 +1,14 @@
-//! How changes are told: the events on the wire ([`Event`]) and who carries them ([`EventPublisher`]).
+//! How changes are told: the events on the wire ([`Event`]) and who carries them ([`EventPublisher`]); and where the
+//! messages go that can't be processed ([`DeadLetters`]).
 
+mod dead_letter;
 mod event;
+pub mod memory;
 
 pub use crate::domain::Traceparent;
+pub use dead_letter::{DEAD_LETTER_PREFIX, DeadLetter, DeadLetters, MemoryDeadLetters};
 pub use event::{Event, EventKind, SUBJECTS};
+pub use memory::MemoryBus;
 
 use async_trait::async_trait;
 
