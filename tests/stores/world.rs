@@ -1,0 +1,97 @@
+//! A presence service with a clock that the test turns, and with a publisher that writes down what it is given.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use presence::clock::Clock;
+use presence::domain::{Input, InputKind, Rules, StatusUpdate, Timestamp, Traceparent, UserId};
+use presence::events::{Event, EventPublisher, PublishError};
+use presence::service::UserInput;
+use presence::store::{PresenceStore, StoreError};
+use presence::{PresenceService, Sweeper};
+
+/// A service and everything around it.
+pub(crate) struct World {
+    pub(crate) service: Arc<PresenceService>,
+    pub(crate) store: Arc<dyn PresenceStore>,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) clock: Arc<HandClock>,
+    pub(crate) told: Arc<Recorder>,
+}
+
+/// Stands still until it is turned.
+pub(crate) struct HandClock(AtomicI64);
+
+/// Writes down what it is given, unless it is away.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    events: Mutex<Vec<Event>>,
+    away: AtomicBool,
+}
+
+impl World {
+    pub(crate) fn over(store: Arc<dyn PresenceStore>, start: Timestamp) -> Self {
+        let clock = Arc::new(HandClock(AtomicI64::new(start.millis())));
+        let told = Arc::new(Recorder::default());
+        let service = PresenceService::with_clock(store.clone(), told.clone(), clock.clone(), Rules::default());
+        let service = Arc::new(service);
+        Self { sweeper: Sweeper::new(service.clone()), service, store, clock, told }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.clock.0.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn turn(&self, by: Duration) {
+        self.clock.0.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+    }
+
+    /// One input that happens now.
+    pub(crate) async fn happens(&self, user_id: UserId, kind: InputKind) {
+        let input = UserInput { user_id, input: Input { at: self.now(), kind }, traceparent: None };
+        self.service.apply(&[input]).await.pop().unwrap().unwrap();
+    }
+
+    pub(crate) async fn update(
+        &self,
+        user: UserId,
+        update: StatusUpdate,
+    ) -> Result<presence::domain::Presence, presence::Error> {
+        self.service.update_status(user, update, Traceparent::generate()).await
+    }
+}
+
+#[async_trait]
+impl Clock for HandClock {
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(Timestamp::from_millis(self.0.load(Ordering::SeqCst)))
+    }
+}
+
+impl Recorder {
+    /// What was told since the last call.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap())
+    }
+
+    pub(crate) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl EventPublisher for Recorder {
+    async fn publish(&self, events: &[Event]) -> Vec<Result<(), PublishError>> {
+        if self.away.load(Ordering::SeqCst) {
+            return events.iter().map(|_| Err(PublishError("away".to_owned()))).collect();
+        }
+        self.events.lock().unwrap().extend_from_slice(events);
+        events.iter().map(|_| Ok(())).collect()
+    }
+
+    async fn is_ready(&self) -> bool {
+        !self.away.load(Ordering::SeqCst)
+    }
+}
