@@ -1,5 +1,8 @@
 //! One key that checks signatures. What the key is fixes the algorithm: a token has no say in it.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use base64::Engine;
@@ -14,6 +17,8 @@ use serde::Deserialize;
 use spki::der::asn1::UintRef;
 use spki::der::{Decode, Reader, SliceReader};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+
+use super::development::DEVELOPMENT_SECRET;
 
 /// The least bytes of a shared secret: as many as the hash gives (RFC 7518 section 3.2).
 pub const SECRET_MIN_BYTES: usize = 32;
@@ -55,6 +60,11 @@ impl VerifyingKey {
             return Err(KeyError("is too short: a secret for HS256 has at least 32 bytes"));
         }
         Ok(Self(Inner::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret))))
+    }
+
+    /// The key of development tokens.
+    pub(super) fn development() -> Self {
+        Self(Inner::Hmac(hmac::Key::new(hmac::HMAC_SHA256, DEVELOPMENT_SECRET.as_bytes())))
     }
 
     /// A public key in PEM: `PUBLIC KEY` (RSA, P-256 or Ed25519) or `RSA PUBLIC KEY`. Line breaks may be missing or

@@ -209,6 +209,7 @@ impl Config {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 fn environment(name: &str) -> Result<Option<String>, NotUnicode> {
     std::env::var_os(name).map(|value| value.into_string().map_err(|_| NotUnicode)).transpose()
 }
