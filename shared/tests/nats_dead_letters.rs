@@ -1,7 +1,7 @@
 //! Dead letters over a real NATS server.
 
-// The helpers of a test may fail it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The helpers of a test may fail it, and look at the server as anyone would.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod nats_server;
 
