@@ -86,13 +86,15 @@ impl DeadLetter {
         headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The dead message's own headers, renamed so that they have no effect here: `Original-<name>`.
+    /// The dead message's own headers, renamed so that they have no effect here: `Original-<name>`. `Nats-` becomes
+    /// `NATS-`, because NATS servers before 2.10 lose sight of their own `Nats-Msg-Id` where another name ends so.
     pub fn original_headers(&self) -> Vec<(String, String)> {
         let mut headers = Vec::new();
         for (name, values) in &self.headers {
             let fits = name.len() <= VALUE_LIMIT && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
             if fits {
-                headers.extend(values.iter().map(|value| (format!("{ORIGINAL}{name}"), header_value(value))));
+                let name = format!("{ORIGINAL}{}", name.replace("Nats-", "NATS-"));
+                headers.extend(values.iter().map(|value| (name.clone(), header_value(value))));
             }
         }
         headers
@@ -219,7 +221,7 @@ mod tests {
         let own = hostile.own_headers();
         assert!(own.iter().all(|(_, value)| !value.contains(['\r', '\n']) && value.chars().count() <= VALUE_LIMIT));
         let original = hostile.original_headers();
-        let expected = [("Original-Nats-Msg-Id", "a  Nats-Rollup: all"), ("Original-Nats-Msg-Id", "b")];
+        let expected = [("Original-NATS-Msg-Id", "a  Nats-Rollup: all"), ("Original-NATS-Msg-Id", "b")];
         assert_eq!(original, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 

@@ -4,6 +4,7 @@
 mod dead_letter;
 mod event;
 pub mod memory;
+pub mod nats;
 
 pub use crate::domain::Traceparent;
 pub use dead_letter::{DEAD_LETTER_PREFIX, DeadLetter, DeadLetters, MemoryDeadLetters};

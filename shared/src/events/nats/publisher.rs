@@ -1,0 +1,67 @@
+//! Events over NATS.
+
+use async_nats::{HeaderMap, HeaderValue};
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::link::NatsLink;
+use super::send::Outgoing;
+use crate::events::{Event, EventPublisher, PublishError};
+
+/// Publishes events on their subjects. With JetStream an event counts as published when the stream has it; a second
+/// telling within two minutes is recognised by its id and kept once.
+#[derive(Debug, Clone)]
+pub struct NatsPublisher {
+    link: NatsLink,
+}
+
+impl NatsPublisher {
+    /// A publisher over this connection.
+    pub fn new(link: NatsLink) -> Self {
+        Self { link }
+    }
+}
+
+#[async_trait]
+impl EventPublisher for NatsPublisher {
+    async fn publish(&self, events: &[Event]) -> Vec<Result<(), PublishError>> {
+        if events.is_empty() {
+            return Vec::new();
+        }
+        let started = Instant::now();
+        let messages: Vec<Outgoing> = events.iter().map(message).collect();
+        let results = self.link.send(&messages).await;
+        metrics::histogram!("presence_events_publish_seconds").record(started.elapsed());
+        count(events, &results);
+        results
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.link.is_ready()
+    }
+}
+
+fn message(event: &Event) -> Outgoing {
+    let mut headers = HeaderMap::new();
+    for (name, value) in event.headers() {
+        headers.insert(name, HeaderValue::from(value));
+    }
+    Outgoing { subject: event.kind.subject().to_owned(), headers, payload: event.frame.clone() }
+}
+
+fn count(events: &[Event], results: &[Result<(), PublishError>]) {
+    let mut failures = 0_usize;
+    for (event, result) in events.iter().zip(results) {
+        let subject = event.kind.subject();
+        match result {
+            Ok(()) => metrics::counter!("presence_events_published_total", "subject" => subject).increment(1),
+            Err(_) => {
+                metrics::counter!("presence_events_failed_total", "subject" => subject).increment(1);
+                failures += 1;
+            }
+        }
+    }
+    if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
+        tracing::warn!(failures, events = events.len(), %error, "events not known to be published");
+    }
+}
