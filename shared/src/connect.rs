@@ -1,12 +1,38 @@
-//! From the configuration to the use cases: which store and which publisher a process runs on.
+//! From the configuration to the use cases: which store and which carrier of events a process runs on.
 
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::domain::Rules;
-use crate::events::{EventPublisher, MemoryBus};
+use crate::domain::{Invalid, Rules};
+use crate::events::nats::{NatsDeadLetters, NatsLink, NatsOptions, NatsPublisher, Streams};
+use crate::events::{DeadLetters, EventPublisher, MemoryBus, MemoryDeadLetters};
 use crate::service::PresenceService;
 use crate::store::{MemoryStore, PresenceStore, RedisConfig, RedisStore, StoreError};
+
+/// What a process is connected to.
+pub struct Connected {
+    /// The use cases.
+    pub service: Arc<PresenceService>,
+    /// How it talks to the rest.
+    pub carrier: Carrier,
+}
+
+/// Who carries events.
+pub enum Carrier {
+    /// The bus inside this process.
+    Embedded(MemoryBus),
+    /// NATS.
+    Nats(NatsLink),
+}
+
+/// Who runs the use cases: it decides what they may create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// A long-running process: it creates the streams that it needs.
+    Process,
+    /// A function, which starts and ends all the time: it expects them.
+    Function,
+}
 
 /// What can't be connected to, whatever the other side does.
 #[derive(Debug, thiserror::Error)]
@@ -14,11 +40,16 @@ pub enum ConnectError {
     /// `REDIS_URL` can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// `NATS_URL` can't be used.
+    #[error("NATS_URL can't be used: {0}")]
+    NatsUrl(#[from] Invalid),
+    /// The client of NATS can't be set up.
+    #[error("NATS can't be used: {0}")]
+    Nats(#[from] async_nats::ConnectError),
 }
 
-/// The use cases on what the configuration names, else on what is embedded. Nothing is awaited: the other sides may be
-/// away at the start.
-pub fn connect(config: &Config) -> Result<PresenceService, ConnectError> {
+/// Connects to what the configuration names, else to what is embedded. The other sides may be away at the start.
+pub async fn connect(config: &Config, host: Host) -> Result<Connected, ConnectError> {
     let rules = Rules {
         heartbeat_interval: config.heartbeat_interval,
         heartbeat_timeout: config.heartbeat_timeout,
@@ -33,6 +64,35 @@ pub fn connect(config: &Config) -> Result<PresenceService, ConnectError> {
         }
         None => Arc::new(MemoryStore::new(rules)),
     };
-    let events: Arc<dyn EventPublisher> = Arc::new(MemoryBus::new());
-    Ok(PresenceService::new(store, events, rules))
+    let carrier = match &config.nats_url {
+        Some(url) => Carrier::Nats(nats(url, host).await?),
+        None => Carrier::Embedded(MemoryBus::new()),
+    };
+    let service = Arc::new(PresenceService::new(store, carrier.publisher(), rules));
+    Ok(Connected { service, carrier })
+}
+
+async fn nats(url: &str, host: Host) -> Result<NatsLink, ConnectError> {
+    let streams = match host {
+        Host::Process => Streams::Ensure,
+        Host::Function => Streams::Expect,
+    };
+    Ok(NatsLink::connect(NatsOptions::new(url.parse()?, "presence", streams)).await?)
+}
+
+impl Carrier {
+    /// Where messages go that can't be processed.
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        match self {
+            Carrier::Embedded(_) => Arc::new(MemoryDeadLetters::default()),
+            Carrier::Nats(link) => Arc::new(NatsDeadLetters::new(link.clone())),
+        }
+    }
+
+    fn publisher(&self) -> Arc<dyn EventPublisher> {
+        match self {
+            Carrier::Embedded(bus) => Arc::new(bus.clone()),
+            Carrier::Nats(link) => Arc::new(NatsPublisher::new(link.clone())),
+        }
+    }
 }

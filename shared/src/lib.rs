@@ -14,7 +14,7 @@ pub mod store;
 pub mod sweeper;
 pub mod telemetry;
 
-pub use connect::{ConnectError, connect};
+pub use connect::{Carrier, ConnectError, Connected, Host, connect};
 pub use error::{Error, ErrorKind};
 pub use service::PresenceService;
 pub use sweeper::Sweeper;
