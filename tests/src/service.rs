@@ -110,6 +110,13 @@ impl ServiceBuilder {
         service
     }
 
+    /// Starts it where it must refuse to start: how it ended, and everything it said.
+    pub async fn fail(self) -> (ExitStatus, String) {
+        let mut service = self.spawn();
+        let status = service.process.ended().await;
+        (status, service.log())
+    }
+
     fn spawn(self) -> Service {
         let dir = tempfile::Builder::new().prefix("service.").tempdir().unwrap();
         let port = free_port();

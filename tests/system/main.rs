@@ -7,4 +7,15 @@
     reason = "these are tests, and their helpers fail as tests do"
 )]
 
+mod devices;
+mod documented_keys;
+mod events;
 mod harness;
+mod invisible;
+mod limits;
+mod order;
+mod outages;
+mod processes;
+mod silence;
+mod walk;
+mod world;
