@@ -60,15 +60,16 @@ fn the_store_and_the_events_know_the_domain_and_never_each_other() {
 #[test]
 fn only_the_store_speaks_redis_and_only_the_events_speak_nats() {
     for source in Source::below("shared/src") {
-        let home = |folder: &str| source.path.starts_with(folder);
+        // The configuration lets the clients' own parsers judge their URLs, before anything starts.
+        let may = |folder: &str| source.path.starts_with(folder) || source.path.starts_with("shared/src/config/");
         assert!(
-            home("shared/src/store/") || !source.names("redis"),
-            "{} uses redis: go through the trait PresenceStore",
+            may("shared/src/store/") || !source.names("redis"),
+            "{} names redis: go through the trait PresenceStore",
             source.path
         );
         assert!(
-            home("shared/src/events/") || !source.names("async_nats"),
-            "{} uses async_nats: go through the trait EventPublisher",
+            may("shared/src/events/") || !source.names("async_nats"),
+            "{} names async_nats: go through the trait EventPublisher",
             source.path
         );
     }
@@ -91,19 +92,24 @@ fn the_shared_crate_knows_no_host() {
 #[test]
 fn handlers_never_import_handlers() {
     for folder in ["functions/src/http", "functions/src/event"] {
-        let sources = Source::below(folder);
-        // An endpoint or a subscription has an entry that others mount; the rest of the folder is shared.
+        // A handler has an entry that `mod.rs` mounts; the rest of the folder is what handlers share.
         let is_handler =
-            |source: &&Source| source.code.contains("pub fn routes(") || source.code.contains("pub fn handler(");
-        let stem = |source: &Source| source.path.rsplit('/').next().unwrap().trim_end_matches(".rs").to_owned();
-        let handlers: Vec<String> = sources.iter().filter(is_handler).map(stem).filter(|name| name != "mod").collect();
-        assert!(!handlers.is_empty(), "{folder} has no handlers: this rule looks in the wrong place");
-        for source in sources.iter().filter(is_handler) {
-            for other in handlers.iter().filter(|other| **other != stem(source)) {
-                let named = source.names(&format!("super::{other}")) || source.code.contains(&format!("::{other}::"));
-                let importing = stem(source) != "mod" && named;
-                assert!(!importing, "{} imports the handler {other}: put what both need beside them", source.path);
-            }
+            |source: &Source| ["pub fn routes(", "pub fn handler("].iter().any(|entry| source.code.contains(entry));
+        let handlers: Vec<Source> = Source::below(folder)
+            .into_iter()
+            .filter(|source| is_handler(source) && !source.path.ends_with("/mod.rs"))
+            .collect();
+        assert!(handlers.len() > 1, "{folder} has no handlers: this rule looks in the wrong place");
+        for (source, other) in handlers.iter().flat_map(|one| handlers.iter().map(move |other| (one, other))) {
+            let name = other.path.rsplit('/').next().unwrap().trim_end_matches(".rs");
+            // Its path is public text, not its logic.
+            let used = |(at, head): (usize, &str)| !source.code[at + head.len()..].starts_with("PATH");
+            let uses = source.code.match_indices(&format!("{name}::")).any(used);
+            assert!(
+                source.path == other.path || !uses,
+                "{} uses the handler {name}: put what both need beside them",
+                source.path
+            );
         }
     }
 }
@@ -131,7 +137,7 @@ fn nothing_imports_the_tests() {
     }
 }
 
-/// Texts that other programs depend on: each stands in one file, where it is pinned, and all code gets it from there.
+/// Texts that other programs depend on: each stands in one file, where a test pins it, and all code gets it from there.
 #[test]
 fn a_text_that_others_depend_on_stands_in_one_place() {
     let texts = [
@@ -156,21 +162,11 @@ fn a_text_that_others_depend_on_stands_in_one_place() {
         "PRESENCE_DLQ",
         // Problems.
         "urn:presence:problem:",
-        // Variables.
-        "REDIS_URL",
-        "NATS_URL",
-        "HEARTBEAT_INTERVAL",
-        "HEARTBEAT_TIMEOUT",
-        "TYPING_TIMEOUT",
-        "LAST_SEEN_TTL",
-        "RESUME_GRACE",
-        "JWT_SECRET",
     ];
-    let sources: Vec<Source> =
-        ["shared/src", "functions/src", "service/src"].into_iter().flat_map(Source::below).collect();
+    let sources = production();
     let mut wrong = Vec::new();
     for text in texts {
-        // A text that is longer than the key may go on only where a value is filled in.
+        // What ends in a separator is the head of a text.
         let is_it = |literal: &String| literal == text || (text.ends_with([':', '.']) && literal.starts_with(text));
         let places: Vec<&str> =
             sources.iter().filter(|source| source.texts.iter().any(is_it)).map(|source| source.path.as_str()).collect();
@@ -179,4 +175,44 @@ fn a_text_that_others_depend_on_stands_in_one_place() {
         }
     }
     assert!(wrong.is_empty(), "each of these must stand in exactly one file:\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn only_the_configuration_knows_the_names_of_variables() {
+    let variables = [
+        "HOST",
+        "PORT",
+        "REDIS_URL",
+        "REDIS_CLUSTER",
+        "NATS_URL",
+        "HEARTBEAT_INTERVAL",
+        "HEARTBEAT_TIMEOUT",
+        "TYPING_TIMEOUT",
+        "LAST_SEEN_TTL",
+        "RESUME_GRACE",
+        "JWT_SECRET",
+        "JWT_PUBLIC_KEY",
+        "JWT_JWKS_URL",
+        "GATEWAY",
+        "CORS_ORIGINS",
+        "ADMIN_ADDR",
+    ];
+    let sources = production();
+    for variable in variables {
+        let places: Vec<&str> = sources
+            .iter()
+            .filter(|source| source.texts.iter().any(|text| text == variable))
+            .map(|source| source.path.as_str())
+            .collect();
+        assert!(!places.is_empty(), "nobody reads {variable}");
+        assert!(
+            places.iter().all(|place| place.starts_with("shared/src/config/")),
+            "{variable} stands in {places:?}: the configuration is read in one place, and passed on"
+        );
+    }
+}
+
+/// All code that runs in production.
+fn production() -> Vec<Source> {
+    ["shared/src", "functions/src", "service/src"].into_iter().flat_map(Source::below).collect()
 }

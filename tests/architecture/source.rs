@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// One file of production code: its test module, which by convention stands last, is cut off.
+/// One file of production code: a test module, which by convention stands last or in a file `tests.rs`, is left out.
 pub(crate) struct Source {
     /// The path from the root of the workspace, with `/`.
     pub(crate) path: String,
@@ -50,7 +50,7 @@ fn collect(root: &Path, path: &Path, sources: &mut Vec<Source>) {
         for entry in fs::read_dir(path).unwrap() {
             collect(root, &entry.unwrap().path(), sources);
         }
-    } else if path.extension().is_some_and(|extension| extension == "rs") {
+    } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
         let whole = fs::read_to_string(path).unwrap();
         let production = whole.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         let (code, texts) = split(production);

@@ -2,7 +2,6 @@
 //! read.
 
 use presence_tests::{Event, JetStream, User, eventually, seen};
-use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,9 +16,9 @@ async fn a_change_is_told_as_the_gateway_frame_of_what_a_read_gives() {
         let mut events = world.nats.events().await;
         let user = User::new();
         let body = json!({ "status": "online", "custom_status": "Working" });
-        let request = world.service.request(Method::POST, "/presence/status").bearer_auth(user.token());
-        let request = request.header("content-type", "application/json").body(body.to_string());
-        world.service.send(request.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))).await.ok();
+        let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        let headers = [("traceparent", traceparent.as_str())];
+        world.service.post_with(&user, "/presence/status", &body.to_string(), &headers).await.ok();
 
         let event = events.next_of(&user).await;
         let read = world.service.get(&User::new(), &format!("/presence/{}", user.id())).await;

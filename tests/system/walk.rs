@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use presence_tests::{Api, Service, User, now_ms, seen};
-use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -141,8 +140,7 @@ async fn a_bad_request_says_why_and_changes_nothing() {
     let unauthorised = service.get_openly(&format!("/presence/{}", user.id())).await;
     assert_problem(&unauthorised, 401);
     assert!(unauthorised.header("www-authenticate").is_some_and(|challenge| challenge.starts_with("Bearer")));
-    let unread = service.request(Method::POST, "/presence/status").bearer_auth(user.token());
-    assert_problem(&service.send(unread.header("content-type", "application/json").body("{")).await, 400);
+    assert_problem(&service.post_with(&user, "/presence/status", "{", &[]).await, 400);
 
     let after = service.get(&user, &format!("/presence/{}", user.id())).await.ok();
     assert_eq!(after, before);
