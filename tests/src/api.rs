@@ -1,22 +1,27 @@
 //! The HTTP interface as a client uses it.
 
-use std::sync::Once;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use reqwest::{Client, Method, RequestBuilder};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use http::request::Builder;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::User;
 
 /// Longer than the service may take over any request, so that a hung one fails its test.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A host of the API: the service itself, or the local Lambda emulator.
-#[derive(Debug, Clone)]
+/// A host of the API: the service itself, or the local Lambda emulator. Every request has a connection of its own.
+#[derive(Debug, Clone, Copy)]
 pub struct Api {
-    url: String,
-    client: Client,
+    port: u16,
 }
 
 /// A whole response.
@@ -33,50 +38,56 @@ pub struct Answer {
 impl Api {
     /// The API at a loopback port.
     pub fn at(port: u16) -> Self {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
-        let client = Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), client }
-    }
-
-    /// The URL of a path.
-    pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
-    }
-
-    /// A request that a test finishes itself and gives to [`send`](Self::send).
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, self.url(path))
-    }
-
-    /// Sends a request and reads the whole response.
-    pub async fn send(&self, request: RequestBuilder) -> Answer {
-        self.try_send(request).await.expect("a response")
-    }
-
-    /// The same where a response may fail to come.
-    pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
-        let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Answer { status, headers, text: response.text().await? })
+        Self { port }
     }
 
     /// A request without a token.
     pub async fn get_openly(&self, path: &str) -> Answer {
-        self.send(self.request(Method::GET, path)).await
+        self.send(Request::get(path).body(Bytes::new()).unwrap()).await
     }
 
     /// A user's request.
     pub async fn get(&self, user: &User, path: &str) -> Answer {
-        self.send(self.request(Method::GET, path).header(AUTHORIZATION, bearer(user))).await
+        self.send(request(Method::GET, path, user).body(Bytes::new()).unwrap()).await
     }
 
     /// A user's request with a JSON body.
     pub async fn post(&self, user: &User, path: &str, body: &Value) -> Answer {
-        let request = self.request(Method::POST, path).header(AUTHORIZATION, bearer(user));
-        self.send(request.header(CONTENT_TYPE, "application/json").body(body.to_string())).await
+        self.post_with(user, path, &body.to_string(), &[]).await
+    }
+
+    /// A user's request with any body that is said to be JSON, and with headers.
+    pub async fn post_with(&self, user: &User, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = request(Method::POST, path, user).header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()).await
+    }
+
+    /// Any request, which must have a response.
+    pub async fn send(&self, request: Request<Bytes>) -> Answer {
+        let response = self.exchange(request).await.unwrap_or_else(|error| panic!("no response: {error}"));
+        let (head, body) = response.into_parts();
+        let text = String::from_utf8(body.to_vec()).expect("a response in UTF-8");
+        Answer { status: head.status.as_u16(), headers: head.headers, text }
+    }
+
+    /// Sends a request as it is (but for `Host`, which it gets if it has none) and reads the whole response.
+    pub async fn exchange(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, String> {
+        let host = HeaderValue::try_from(format!("127.0.0.1:{}", self.port)).unwrap();
+        request.headers_mut().entry(HOST).or_insert(host);
+        let exchange = async {
+            let stream = TcpStream::connect(("127.0.0.1", self.port)).await.map_err(|error| error.to_string())?;
+            let connected = http1::handshake(TokioIo::new(stream)).await;
+            let (mut sender, connection) = connected.map_err(|error| error.to_string())?;
+            tokio::spawn(connection);
+            let response = sender.send_request(request.map(Full::new)).await.map_err(|error| error.to_string())?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.map_err(|error| error.to_string())?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        timeout(PATIENCE, exchange).await.map_err(|_| format!("nothing within {PATIENCE:?}"))?
     }
 
     /// `POST /presence/status` that must succeed: the caller's presence.
@@ -116,6 +127,6 @@ impl Answer {
     }
 }
 
-fn bearer(user: &User) -> String {
-    format!("Bearer {}", user.token())
+fn request(method: Method, path: &str, user: &User) -> Builder {
+    Request::builder().method(method).uri(path).header(AUTHORIZATION, format!("Bearer {}", user.token()))
 }

@@ -81,7 +81,12 @@ impl Process {
     /// Asks it to end (SIGTERM) and waits until it has, with its status.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        let what = format!("{} to end after SIGTERM", self.name);
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself, with its status.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let what = format!("{} to end", self.name);
         let status = eventually(&what, END, async || self.child.try_wait().unwrap().ok_or("still running")).await;
         let _ = fs::remove_file(&self.pid_file);
         status

@@ -3,6 +3,8 @@
 use std::ops::Deref;
 use std::process::{Command, ExitStatus};
 
+use bytes::Bytes;
+use http::{Request, StatusCode};
 use tempfile::TempDir;
 
 use crate::binaries::ours;
@@ -64,11 +66,9 @@ impl Service {
     }
 
     async fn up(&mut self, path: &str) {
-        let probe = self.api.clone();
-        let is_up = async || {
-            let answer = probe.try_send(probe.request(reqwest::Method::GET, path)).await;
-            answer.is_ok_and(|answer| answer.status == 200)
-        };
+        let probe = || Request::get(path).body(Bytes::new()).unwrap();
+        let api = self.api;
+        let is_up = async || api.exchange(probe()).await.is_ok_and(|response| response.status() == StatusCode::OK);
         self.process.wait_until_up(self.port, is_up).await;
     }
 }
@@ -108,6 +108,13 @@ impl ServiceBuilder {
         let mut service = self.spawn();
         service.up("/health").await;
         service
+    }
+
+    /// Starts it where it must refuse to start: how it ended, and everything it said.
+    pub async fn fail(self) -> (ExitStatus, String) {
+        let mut service = self.spawn();
+        let status = service.process.ended().await;
+        (status, service.log())
     }
 
     fn spawn(self) -> Service {

@@ -1,1 +1,21 @@
-//! placeholder
+//! The whole service from outside: HTTP, NATS and Redis, as its users see it. What it must do is what the
+//! documentation says; no type of ours is named here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these are tests, and their helpers fail as tests do"
+)]
+
+mod devices;
+mod documented_keys;
+mod events;
+mod harness;
+mod invisible;
+mod limits;
+mod order;
+mod outages;
+mod processes;
+mod silence;
+mod walk;
+mod world;
