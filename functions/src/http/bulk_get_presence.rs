@@ -29,11 +29,7 @@ struct Presences {
     presences: Vec<Presence>,
 }
 
-async fn handle(
-    State(app): State<App>,
-    Caller(caller): Caller,
-    body: JsonBody,
-) -> Result<Json<Presences>, Problem> {
+async fn handle(State(app): State<App>, Caller(caller): Caller, body: JsonBody) -> Result<Json<Presences>, Problem> {
     let users = body.read(user_ids)?;
     let presences = app.service().presences(caller, &users).await?;
     Ok(Json(Presences { presences }))
@@ -85,10 +81,7 @@ mod tests {
         assert_eq!(users(json!({"user_ids": vec![A; 1000]})).unwrap().len(), 1);
         for body in [json!({"user_ids": vec![A; 1001]}), json!({"user_ids": []})] {
             let problem = users(body).unwrap_err();
-            assert_eq!(
-                field_errors(&problem),
-                json!([{"pointer": "/user_ids", "detail": "must have 1 to 1000 ids"}])
-            );
+            assert_eq!(field_errors(&problem), json!([{"pointer": "/user_ids", "detail": "must have 1 to 1000 ids"}]));
         }
     }
 

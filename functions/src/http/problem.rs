@@ -106,9 +106,7 @@ impl Kind {
             Kind::RateLimited => {
                 ("urn:presence:problem:rate-limited", StatusCode::TOO_MANY_REQUESTS, "Too many status updates")
             }
-            Kind::Internal => {
-                ("urn:presence:problem:internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
-            }
+            Kind::Internal => ("urn:presence:problem:internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
             Kind::Unavailable => {
                 ("urn:presence:problem:unavailable", StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable")
             }
@@ -276,8 +274,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 fn invalid_token_challenge(description: &str) -> HeaderValue {
     let allowed = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
     let description: String = description.chars().filter(allowed).collect();
-    let challenge =
-        format!(r#"Bearer realm="presence", error="invalid_token", error_description="{description}""#);
+    let challenge = format!(r#"Bearer realm="presence", error="invalid_token", error_description="{description}""#);
     HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static(r#"Bearer error="invalid_token""#))
 }
 

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn everything_named_is_taken() {
-        let body = r#"{"status": "dnd", "custom_status": "Working", "activity": {"type": "playing", "name": "Rust", "x": 1}}"#;
+        let body =
+            r#"{"status": "dnd", "custom_status": "Working", "activity": {"type": "playing", "name": "Rust", "x": 1}}"#;
         let expected = StatusUpdate {
             status: Some(Intent::Dnd),
             custom_status: Some(Some("Working".parse().unwrap())),

@@ -202,8 +202,8 @@ impl Expected {
         if self.empty {
             return if body.is_empty() { Ok(()) } else { Err(format!("there is a body: {body}")) };
         }
-        let actual: Value =
-            serde_json::from_slice(response.body()).map_err(|error| format!("the body is not JSON ({error}): {body}"))?;
+        let actual: Value = serde_json::from_slice(response.body())
+            .map_err(|error| format!("the body is not JSON ({error}): {body}"))?;
         if let Some(kind) = &self.problem {
             pattern::header("application/problem+json", headers, CONTENT_TYPE.as_str())?;
             pattern::json(&self.problem_pattern(kind, headers, filler)?, &actual)
@@ -231,9 +231,8 @@ impl Expected {
 /// What every response has, whatever it says.
 fn common_headers(headers: &HeaderMap, sent: &HeaderMap) -> Result<(), String> {
     pattern::header("no-store", headers, CACHE_CONTROL.as_str())?;
-    let fit = |id: &str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    };
+    let fit =
+        |id: &str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let (id, asked) = (header_text(headers, "x-request-id"), header_text(sent, "x-request-id"));
     if !fit(id) || (fit(asked) && id != asked) {
         return Err(format!("x-request-id is {id:?}; the request had {asked:?}"));

@@ -33,9 +33,9 @@ fn compare(pointer: &str, pattern: &Value, actual: &Value) -> Result<(), String>
                 return differs();
             }
             let pairs = pattern.iter().zip(elements).enumerate();
-            pairs.into_iter().try_for_each(|(index, (pattern, element))| {
-                compare(&format!("{pointer}/{index}"), pattern, element)
-            })
+            pairs
+                .into_iter()
+                .try_for_each(|(index, (pattern, element))| compare(&format!("{pointer}/{index}"), pattern, element))
         }
         _ if pattern == actual => Ok(()),
         _ => differs(),
