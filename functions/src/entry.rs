@@ -14,14 +14,20 @@ pub fn http(routes: fn() -> Router<App>) -> ExitCode {
 }
 
 fn run(routes: fn() -> Router<App>) -> Result<(), StartError> {
-    // The runtime library panics without its host; say instead how to start a function.
-    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+    if !has_host() {
         return Err(StartError::NoHost);
     }
+    let config = start::configure()?;
     // One invocation at a time: one thread is enough, and starts faster than many.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     runtime.block_on(async {
-        let (_, app) = start::start().await?;
+        let app = start::connect(&config)?;
         lambda_http::run(http::app(routes(), app)).await.map_err(StartError::Host)
     })
+}
+
+/// The runtime library panics without its host; whoever starts a function by hand is better told how to.
+#[expect(clippy::disallowed_methods, reason = "the host's own variable, which is no configuration of ours")]
+fn has_host() -> bool {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
 }

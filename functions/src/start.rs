@@ -1,18 +1,31 @@
-//! From the environment to an [`App`]: the same for every host.
+//! From the environment to an [`App`]: the same for every host that serves HTTP.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use presence::config::Config;
+use presence::auth::Authenticator;
+use presence::config::{Config, ConfigErrors};
+use presence::{ConnectError, PresenceService, telemetry};
 
 use crate::App;
 
-/// What keeps a process from starting, or ended it.
+/// What keeps a process from starting, or ended it. Fit for a terminal: no secret is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A function was started by hand.
     #[error("this is a Lambda function and needs its host: try `cargo lambda watch`, or run `presence-service`")]
     NoHost,
+    /// The configuration is wrong; each variable is named.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// What the configuration names can never be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Nobody's token could be checked.
+    #[error("tokens cannot be checked: {0}")]
+    Tokens(#[source] presence::Error),
     /// The process could not get its threads.
     #[error("the runtime cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -21,13 +34,23 @@ pub enum StartError {
     Host(#[source] lambda_http::Error),
 }
 
-/// Reads the configuration, sets up logs and connects to what it names.
-pub async fn start() -> Result<(Config, App), StartError> {
-    Err(StartError::NoHost)
+/// Reads the configuration and sends the logs where it says. Comes before everything else.
+pub fn configure() -> Result<Config, StartError> {
+    let config = Config::from_env()?;
+    telemetry::init(config.log_format, &config.log_filter);
+    Ok(config)
+}
+
+/// The app over what the configuration names. Waits for nobody: what is away at the start may come later.
+pub fn connect(config: &Config) -> Result<App, StartError> {
+    let service: PresenceService = presence::connect(config)?;
+    let authenticator = Authenticator::new(&config.auth).map_err(StartError::Tokens)?;
+    let app = App::new(Arc::new(service), Arc::new(authenticator));
+    Ok(app.with_cors_origins(config.cors_origins.iter().map(String::as_str)))
 }
 
 /// How a process ends: what went wrong goes to the standard error in words, since there may be no log yet.
-pub fn exit(result: Result<(), impl std::fmt::Display>) -> ExitCode {
+pub fn exit(result: Result<(), impl Display>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

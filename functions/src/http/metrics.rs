@@ -7,7 +7,7 @@ use axum::extract::MatchedPath;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::routing::get;
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::{ENDPOINTS, health, ready};
 use crate::App;
@@ -26,12 +26,29 @@ const BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// Installs the recorder of this process. To be called once, before anything is counted.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let recorder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?;
-    let handle = recorder.install_recorder()?;
+pub fn install() -> Result<PrometheusHandle, MetricsError> {
+    let recorder = recorder()?;
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
     metrics::describe_counter!(REQUESTS, "HTTP requests by route, method and status class.");
     metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Time to the response by route and method.");
     Ok(handle)
+}
+
+/// Why a process can't count.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The buckets are not in order: a defect.
+    #[error(transparent)]
+    Buckets(#[from] BuildError),
+    /// The process has a recorder already.
+    #[error("metrics are recorded already")]
+    Installed,
+}
+
+fn recorder() -> Result<PrometheusRecorder, BuildError> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    Ok(PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS)?.build_recorder())
 }
 
 /// The route of this endpoint.
@@ -78,5 +95,37 @@ fn status_class(status: StatusCode) -> &'static str {
         4 => "4xx",
         5 => "5xx",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{app, bearer, send};
+    use super::super::{app as serve, presence_routes};
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_are_counted_by_words_of_our_own() {
+        let recorder = recorder().unwrap();
+        let _on_this_thread = metrics::set_default_local_recorder(&recorder);
+        let router = serve(presence_routes().merge(routes(recorder.handle())), app());
+        let id = "00000000-0000-4000-8000-000000000001";
+        send(&router, "GET", &format!("/presence/{id}"), &[]).await;
+        send(&router, "GET", "/presence/whatever-a-caller-says", &[("authorization", &bearer())]).await;
+        send(&router, "BREW", "/a/path/of/a/caller", &[]).await;
+
+        let answer = send(&router, "GET", PATH, &[]).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        for line in [
+            r#"presence_http_requests_total{route="/presence/{user_id}",method="GET",status="4xx"} 2"#,
+            r#"presence_http_requests_total{route="other",method="other",status="4xx"} 1"#,
+            r#"presence_http_request_duration_seconds_count{route="/presence/{user_id}",method="GET"} 2"#,
+        ] {
+            assert!(answer.body.lines().any(|told| told == line), "{line} is missing in:\n{}", answer.body);
+        }
+        for word in ["whatever", "caller", "BREW", id] {
+            assert!(!answer.body.contains(word), "{word}");
+        }
     }
 }
