@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use axum::Router;
+use presence::Host;
 
 use crate::start::{self, StartError};
 use crate::{App, http};
@@ -21,7 +22,7 @@ fn run(routes: fn() -> Router<App>) -> Result<(), StartError> {
     // One invocation at a time: one thread is enough, and starts faster than many.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     runtime.block_on(async {
-        let app = start::connect(&config)?;
+        let (app, _carrier) = start::connect(&config, Host::Function).await?;
         lambda_http::run(http::app(routes(), app)).await.map_err(StartError::Host)
     })
 }

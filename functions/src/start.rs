@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use presence::auth::Authenticator;
 use presence::config::{Config, ConfigErrors};
-use presence::{ConnectError, PresenceService, telemetry};
+use presence::{Carrier, ConnectError, Host, telemetry};
 
 use crate::App;
 
@@ -41,12 +41,13 @@ pub fn configure() -> Result<Config, StartError> {
     Ok(config)
 }
 
-/// The app over what the configuration names. Waits for nobody: what is away at the start may come later.
-pub fn connect(config: &Config) -> Result<App, StartError> {
-    let service: PresenceService = presence::connect(config)?;
+/// The app over what the configuration names, and how it talks to the rest. Waits for nobody: what is away at the start
+/// may come later.
+pub async fn connect(config: &Config, host: Host) -> Result<(App, Carrier), StartError> {
+    let connected = presence::connect(config, host).await?;
     let authenticator = Authenticator::new(&config.auth).map_err(StartError::Tokens)?;
-    let app = App::new(Arc::new(service), Arc::new(authenticator));
-    Ok(app.with_cors_origins(config.cors_origins.iter().map(String::as_str)))
+    let app = App::new(connected.service, Arc::new(authenticator));
+    Ok((app.with_cors_origins(config.cors_origins.iter().map(String::as_str)), connected.carrier))
 }
 
 /// How a process ends: what went wrong goes to the standard error in words, since there may be no log yet.

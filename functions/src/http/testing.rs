@@ -6,7 +6,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use futures::FutureExt;
 use http_body_util::BodyExt;
+use presence::Host;
 use presence::auth::{Authenticator, development_token};
 use presence::config::Config;
 use presence::domain::UserId;
@@ -32,8 +34,9 @@ pub(super) fn app() -> App {
 pub(super) fn app_on(variables: &[(&str, &str)]) -> App {
     let find = |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
     let config = Config::from_lookup(find).unwrap();
-    let service = presence::connect(&config).unwrap();
-    App::new(Arc::new(service), Arc::new(Authenticator::new(&config.auth).unwrap()))
+    // Without NATS there is nothing to wait for.
+    let connected = presence::connect(&config, Host::Process).now_or_never().unwrap().unwrap();
+    App::new(connected.service, Arc::new(Authenticator::new(&config.auth).unwrap()))
 }
 
 /// The header value by which a new user shows who they are.
