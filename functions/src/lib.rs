@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod entry;
+pub mod event;
 pub mod http;
 pub mod start;
 

@@ -1,6 +1,7 @@
 //! How changes are told: the events on the wire ([`Event`]) and who carries them ([`EventPublisher`]); and where the
-//! messages go that can't be processed ([`DeadLetters`]).
+//! messages go that can't be processed ([`DeadLetters`]). And how messages come in ([`batch`]).
 
+pub mod batch;
 mod dead_letter;
 mod event;
 pub mod memory;

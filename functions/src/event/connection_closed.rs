@@ -1,0 +1,52 @@
+//! A gateway connection closed: that session ends, or lingers if it broke.
+
+use presence::domain::{InputKind, Invalid};
+
+use super::{Element, Subscription};
+
+/// `gateway.connection.closed` → `connection-closed`.
+pub const SUBSCRIPTION: Subscription =
+    Subscription { subject: "gateway.connection.closed", function: "connection-closed", input };
+
+/// The WebSocket close codes of a client that leaves: normal closure, and going away. Any other tells of a connection
+/// that broke and may be resumed.
+const LEAVING: [u16; 2] = [1000, 1001];
+
+fn input(element: Element) -> Result<InputKind, Invalid> {
+    let abnormal = element.close_code.is_some_and(|code| !LEAVING.contains(&code));
+    Ok(InputKind::Closed { session_id: element.session_id, abnormal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::testing::element;
+
+    fn is_abnormal(fields: &str) -> bool {
+        match input(element(fields)) {
+            Ok(InputKind::Closed { abnormal, .. }) => abnormal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn it_ends_the_session_that_it_names() {
+        let closed = InputKind::Closed { session_id: "s".parse().unwrap(), abnormal: false };
+        assert_eq!(input(element(r#""session_id":"s""#)), Ok(closed));
+    }
+
+    #[test]
+    fn only_a_close_code_other_than_leaving_is_abnormal() {
+        for (fields, abnormal) in [
+            ("", false),
+            (r#""close_code":null"#, false),
+            (r#""close_code":1000"#, false),
+            (r#""close_code":1001"#, false),
+            (r#""close_code":1006"#, true),
+            (r#""close_code":4009"#, true),
+            (r#""close_code":0"#, true),
+        ] {
+            assert_eq!(is_abnormal(fields), abnormal, "{fields}");
+        }
+    }
+}
