@@ -64,6 +64,11 @@ pub fn app(routes: Router<App>, app: App) -> Router {
         .with_state(app)
 }
 
+/// What a host serves on connections that it has no place for: the same problem for every request.
+pub fn refusal() -> Router {
+    Router::new().fallback(async || Problem::overloaded()).layer(from_fn(layers::envelope))
+}
+
 /// A method that the path does not have. One that it has elsewhere, in another function, is not to be found here.
 async fn method_not_allowed(method: Method, path: MatchedPath) -> Problem {
     let endpoint = ENDPOINTS.iter().find(|(endpoint, _)| *endpoint == path.as_str());

@@ -25,6 +25,9 @@ pub enum Host {
     Emulator,
 }
 
+/// How many characters of a body that is not as it should be are shown.
+const EXCERPT: usize = 500;
+
 /// A sentence about the service, and the requests that show it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -186,7 +189,7 @@ impl Asked {
 
 impl Expected {
     fn check(&self, response: &Response<Bytes>, sent: &HeaderMap, filler: &mut Filler) -> Result<(), String> {
-        let body = String::from_utf8_lossy(response.body());
+        let body = excerpt(response.body());
         if response.status() != self.status {
             return Err(format!("the status is {}, not {}: {body}", response.status(), self.status));
         }
@@ -200,7 +203,7 @@ impl Expected {
         }
         common_headers(headers, sent)?;
         if self.empty {
-            return if body.is_empty() { Ok(()) } else { Err(format!("there is a body: {body}")) };
+            return if response.body().is_empty() { Ok(()) } else { Err(format!("there is a body: {body}")) };
         }
         let actual: Value = serde_json::from_slice(response.body())
             .map_err(|error| format!("the body is not JSON ({error}): {body}"))?;
@@ -242,6 +245,13 @@ fn common_headers(headers: &HeaderMap, sent: &HeaderMap) -> Result<(), String> {
         return Err(format!("traceparent is {trace:?}; the request had {asked:?}"));
     }
     Ok(())
+}
+
+/// As much of a body as is needed to see what it is.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let end = text.char_indices().nth(EXCERPT).map(|(index, _)| index);
+    end.map_or_else(|| text.to_string(), |end| format!("{}…", &text[..end]))
 }
 
 /// The value of a header that is there once, else nothing.

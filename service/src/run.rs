@@ -1,0 +1,151 @@
+//! The life of the process: configure, listen, connect, serve, and end when told to.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+
+use presence::auth::KeySource;
+use presence::config::Config;
+use presence_functions::http::metrics::MetricsError;
+use presence_functions::http::{self, health, metrics, presence_routes, ready};
+use presence_functions::start::{self, StartError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::background;
+use crate::server::{Limits, Server};
+
+/// Requests that are served at once. More are told to come again in a second: at a thousand requests a second or more,
+/// which any machine can serve, nobody waits longer than that for the ones before them.
+const IN_FLIGHT: usize = 1024;
+
+/// Files and sockets that are no client's: listeners, connections to the store and to the bus, logs.
+const OWN_FILES: u64 = 256;
+
+/// What ends the process with a failure.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("port {port} of {host} is taken by another process; {variable} chooses another one", host = .address.ip(),
+        port = .address.port())]
+    Taken { address: SocketAddr, variable: &'static str },
+    #[error("cannot listen on {address}, which {variable} names: {error}")]
+    Listen { address: SocketAddr, variable: &'static str, error: io::Error },
+    #[error("the runtime cannot start: {0}")]
+    Runtime(io::Error),
+    #[error("metrics cannot be recorded: {0}")]
+    Metrics(#[from] MetricsError),
+}
+
+/// Runs the service until SIGTERM or Ctrl-C. What keeps it from starting is told in words, before anything else happens.
+pub fn main() -> ExitCode {
+    start::exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let config = start::configure()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let shutdown = on_signal().map_err(Failure::Runtime)?;
+    let limits = limits();
+    let listener = listen(SocketAddr::new(config.host, config.port), "PORT").await?;
+    let admin_listener = match config.admin_addr {
+        Some(address) => Some(listen(address, "ADMIN_ADDR").await?),
+        None => None,
+    };
+    let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
+    let app = start::connect(config)?;
+
+    // The listener of the probes, if there is one, lives as long as the other needs to finish.
+    let served = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(background::sweep(app.service().clone(), shutdown.clone()));
+    let mut routes = http::shed(presence_routes(), IN_FLIGHT);
+    match admin_listener {
+        None => routes = routes.merge(probes),
+        Some(admin_listener) => {
+            tracing::info!("probes on http://{}", address_of(&admin_listener));
+            let router = http::app(probes, app.clone());
+            tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
+        }
+    }
+    announce(config, &listener);
+    let server = Server { router: http::app(routes, app), refusal: http::refusal(), limits };
+    server.serve(listener, shutdown).await;
+
+    served.cancel();
+    tasks.close();
+    tasks.wait().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// A token that SIGTERM or Ctrl-C cancels.
+fn on_signal() -> io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!("told to end: finishing what is in flight");
+        token.cancel();
+    });
+    Ok(shutdown)
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Failure::Taken { address, variable },
+        _ => Failure::Listen { address, variable, error },
+    })
+}
+
+/// The default limits, as far as the process may have so many sockets. It asks for as many as it needs.
+fn limits() -> Limits {
+    let defaults = Limits::default();
+    let wanted = (defaults.connections + defaults.refusals) as u64 + OWN_FILES;
+    let allowed = getrlimit(Resource::Nofile);
+    // None is no limit.
+    let most = allowed.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if allowed.current.is_some_and(|current| current < most) {
+        let raised = Rlimit { current: Some(most), maximum: allowed.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
+    let sockets = files.saturating_sub(OWN_FILES + defaults.refusals as u64).max(1);
+    let connections = defaults.connections.min(usize::try_from(sockets).unwrap_or(usize::MAX));
+    if connections < defaults.connections {
+        tracing::warn!(connections, "the limit of open files leaves fewer connections than usual");
+    }
+    Limits { connections, ..defaults }
+}
+
+/// Says what the process runs on and how to speak to it.
+fn announce(config: &Config, listener: &TcpListener) {
+    tracing::info!("{}", config.describe());
+    if matches!(config.auth.keys, KeySource::Development) {
+        tracing::info!("`scripts/token` makes a token");
+    }
+    tracing::info!("listening on http://{}", address_of(listener));
+}
+
+/// Where the listener really is, which matters when it was to take any free port.
+fn address_of(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().unwrap_or(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0))
+}
