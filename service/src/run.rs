@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
+use presence::Host;
 use presence::auth::KeySource;
 use presence::config::Config;
 use presence_functions::http::metrics::MetricsError;
@@ -61,7 +62,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         None => None,
     };
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
-    let app = start::connect(config)?;
+    let (app, _carrier) = start::connect(config, Host::Process).await?;
 
     // The listener of the probes, if there is one, lives as long as the other needs to finish.
     let served = CancellationToken::new();

@@ -1,5 +1,7 @@
 //! The process as its operator and its clients meet it: the real binary, its log, its signals and its port.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
+
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;

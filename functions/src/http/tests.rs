@@ -20,6 +20,9 @@ use crate::app::Limits;
 
 const ID: &str = "00000000-0000-4000-8000-000000000001";
 
+/// What a function serves.
+type Routes = fn() -> Router<App>;
+
 /// A path that the pattern of an endpoint matches.
 fn example(pattern: &str) -> String {
     pattern.replace("{user_id}", ID).replace("{channel_id}", ID)
@@ -42,7 +45,7 @@ async fn every_path_has_the_methods_that_it_is_said_to_have() {
 
 #[tokio::test]
 async fn a_function_does_not_take_the_paths_of_others_for_its_own() {
-    let functions: [(&str, fn() -> Router<App>); 5] = [
+    let functions: [(&str, Routes); 5] = [
         (update_status::PATH, update_status::routes),
         (get_presence::PATH, get_presence::routes),
         (bulk_get_presence::PATH, bulk_get_presence::routes),
