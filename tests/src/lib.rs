@@ -30,7 +30,7 @@ pub use process::Process;
 pub use proxy::{Fault, Proxy};
 pub use service::{Service, ServiceBuilder};
 pub use store::{Store, StoreKind};
-pub use user::User;
+pub use user::{DEVELOPMENT_SECRET, User};
 
 /// The wall clock in milliseconds since the epoch; all processes of a test share it.
 #[expect(clippy::disallowed_methods, reason = "a test looks at the clock from outside")]

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::now_ms;
 
 /// The published secret of development tokens, as `scripts/token` uses it.
-const DEVELOPMENT_SECRET: &str = "presence-service-development-secret-known-to-everyone";
+pub const DEVELOPMENT_SECRET: &str = "presence-service-development-secret-known-to-everyone";
 
 /// A user that nobody else is, with a valid development token.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@
 mod devices;
 mod documented_keys;
 mod events;
+mod golden;
 mod harness;
 mod invisible;
 mod limits;
