@@ -11,7 +11,7 @@ use super::key::VerifyingKey;
 use crate::domain::UserId;
 
 /// The most bytes of a token.
-pub(super) const TOKEN_MAX_BYTES: usize = 8 * 1024;
+const TOKEN_MAX_BYTES: usize = 8 * 1024;
 
 /// Seconds that the clocks of issuer and service may differ.
 const LEEWAY: f64 = 30.0;
@@ -74,11 +74,13 @@ impl<'a> Token<'a> {
         if text.len() > TOKEN_MAX_BYTES {
             return Err(AuthError::Invalid("the token is longer than 8 KB"));
         }
-        let (message, signature) = text.rsplit_once('.').ok_or(FORM)?;
-        let (header, payload) = message.split_once('.').ok_or(FORM)?;
-        if payload.contains('.') {
+        let mut parts = text.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(FORM);
-        }
+        };
+        let message = &text[..header.len() + 1 + payload.len()];
         let header: Header = object(header).ok_or(FORM)?;
         if header.crit || header.b64 || header.enc || header.zip {
             return Err(AuthError::Invalid("the token asks for an extension that is not understood here"));
