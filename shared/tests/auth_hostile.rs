@@ -8,7 +8,10 @@ mod auth_keys;
 use std::collections::BTreeSet;
 
 use auth_keys::{ED25519_PUBLIC, P256_PUBLIC, RSA_PUBLIC, SECRET, Signer, USER, b64, bearer, now};
+use futures::FutureExt;
 use presence::auth::{AuthConfig, AuthError, Authenticator, DEVELOPMENT_SECRET, KeySource, VerifyingKey};
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any, prop_assert, prop_oneof, proptest};
 use serde_json::{Value, json};
 
 const ISSUER: &str = "https://issuer.example.com/";
@@ -159,6 +162,20 @@ async fn no_changed_character_leaves_a_token_good() {
             let result = authenticator.authenticate(Some(&bearer(&changed))).await;
             assert!(matches!(result, Err(AuthError::Invalid(_))), "{changed}: {result:?}");
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_a_token_by_chance(
+        scheme in "(Bearer|bearer|)[ \t]{0,2}",
+        parts in vec(prop_oneof![vec(any::<u8>(), 0..40), "[A-Za-z0-9_-]{0,40}".prop_map(String::into_bytes)], 0..6),
+    ) {
+        let key = VerifyingKey::from_secret(SECRET.as_bytes()).unwrap();
+        let header = [scheme.into_bytes(), parts.join(&b'.')].concat();
+        // A fixed key is waited for by nobody.
+        let result = authenticator(KeySource::Key(key)).authenticate(Some(&header)).now_or_never().unwrap();
+        prop_assert!(matches!(result, Err(AuthError::Invalid(_) | AuthError::Missing)));
     }
 }
 
