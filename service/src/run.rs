@@ -68,15 +68,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let served = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(background::sweep(app.service().clone(), shutdown.clone()));
-    let mut routes = http::shed(presence_routes(), IN_FLIGHT);
-    match admin_listener {
-        None => routes = routes.merge(probes),
-        Some(admin_listener) => {
-            tracing::info!("probes on http://{}", address_of(&admin_listener));
-            let router = http::app(probes, app.clone());
-            tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
-        }
+    if let Some(admin_listener) = admin_listener {
+        tracing::info!("probes also on http://{}", address_of(&admin_listener));
+        let router = http::app(probes.clone(), app.clone());
+        tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
     }
+    let routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes);
     announce(config, &listener);
     let server = Server { router: http::app(routes, app), refusal: http::refusal(), limits };
     server.serve(listener, shutdown).await;

@@ -161,11 +161,11 @@ async fn all_that_is_wrong_with_the_configuration_is_told_by_name_before_anythin
 }
 
 #[tokio::test]
-async fn the_probes_move_to_an_address_of_their_own() {
+async fn the_probes_are_on_an_address_of_their_own_too() {
     let service = Running::start(&[("ADMIN_ADDR", "127.0.0.1:0")]).await;
-    let probes = service.said.lines().find_map(|line| address_after("probes on http://", line));
+    let probes = service.said.lines().find_map(|line| address_after("probes also on http://", line));
     for path in ["/health", "/ready", "/metrics"] {
-        assert_eq!(get(service.address, path).await, 404, "{path}");
+        assert_eq!(get(service.address, path).await, 200, "{path}");
         assert_eq!(get(probes.unwrap(), path).await, 200, "{path}");
     }
     service.signal(Signal::TERM);

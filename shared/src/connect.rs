@@ -59,7 +59,11 @@ pub async fn connect(config: &Config, host: Host) -> Result<Connected, ConnectEr
     };
     let store: Arc<dyn PresenceStore> = match &config.redis_url {
         Some(url) => {
-            let redis = RedisConfig { url: url.clone(), cluster: config.redis_cluster };
+            let redis = RedisConfig {
+                url: url.clone(),
+                cluster: config.redis_cluster,
+                wait_replicas: config.redis_wait_replicas,
+            };
             Arc::new(RedisStore::new(&redis, rules)?)
         }
         None => Arc::new(MemoryStore::new(rules)),

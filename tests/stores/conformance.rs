@@ -19,7 +19,7 @@ async fn on_both(story: impl AsyncFn(&World)) {
     story(&World::over(Arc::new(MemoryStore::new(Rules::default())), start)).await;
 
     let server = Store::start().await;
-    let config = RedisConfig { url: server.url(), cluster: false };
+    let config = RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 };
     let redis = RedisStore::new(&config, Rules::default()).unwrap();
     story(&World::over(Arc::new(redis), start)).await;
 }
@@ -256,4 +256,17 @@ async fn a_held_expiry_is_told_when_the_hold_ends() {
         assert_eq!(world.told.take().len(), 1);
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_choice_of_invisible_waits_for_replicas_where_it_is_to_and_nothing_else_does() {
+    let server = Store::start().await;
+    let config = RedisConfig { url: server.url(), cluster: false, wait_replicas: 1 };
+    let redis = RedisStore::new(&config, Rules::default()).unwrap();
+    let world = World::over(Arc::new(redis), Timestamp::from_millis(now_ms()));
+    let user = somebody();
+    world.update(user, chooses(Intent::Dnd)).await.unwrap();
+    let refused = world.update(user, chooses(Intent::Invisible)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "there is no replica that could have it");
+    world.update(user, chooses(Intent::Online)).await.unwrap();
 }

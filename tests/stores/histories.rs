@@ -177,7 +177,7 @@ fn any_history_is_the_same_on_both_stores() {
             let mut connection = connection.clone();
             redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
             let start = Timestamp::from_millis(now_ms());
-            let redis = RedisConfig { url: server.url(), cluster: false };
+            let redis = RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 };
             let memory = World::over(Arc::new(MemoryStore::new(Rules::default())), start);
             let redis = World::over(Arc::new(RedisStore::new(&redis, Rules::default()).unwrap()), start);
             let users: Vec<UserId> = (0..USERS).map(|_| UserId::new(Uuid::new_v4())).collect();

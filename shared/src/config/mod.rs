@@ -117,6 +117,9 @@ impl Config {
                 }
             }
         }
+        if redis_cluster == Some(true) && redis_wait_replicas.is_some_and(|replicas| replicas > 0) {
+            r.reject("REDIS_WAIT_REPLICAS", "is set with REDIS_CLUSTER; a cluster can't be waited for");
+        }
         if r.is_set("AWS_LAMBDA_FUNCTION_NAME") {
             for name in ["REDIS_URL", "NATS_URL"] {
                 if !r.is_set(name) {

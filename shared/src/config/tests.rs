@@ -141,10 +141,13 @@ fn urls_are_taken_by_scheme() {
 
 #[test]
 fn options_of_redis_need_redis() {
-    let wrong = errors(&[("REDIS_CLUSTER", "on"), ("REDIS_WAIT_REPLICAS", "1")]);
-    assert_eq!(wrong.len(), 2, "{wrong:?}");
-    let config = read(&[("REDIS_URL", "redis://h"), ("REDIS_CLUSTER", "true"), ("REDIS_WAIT_REPLICAS", "1")]).unwrap();
-    assert_eq!((config.redis_cluster, config.redis_wait_replicas), (true, 1));
+    for option in [("REDIS_CLUSTER", "on"), ("REDIS_WAIT_REPLICAS", "1")] {
+        assert_eq!(errors(&[option]).len(), 1, "{option:?}");
+    }
+    assert!(read(&[("REDIS_URL", "redis://h"), ("REDIS_CLUSTER", "true")]).unwrap().redis_cluster);
+    assert_eq!(read(&[("REDIS_URL", "redis://h"), ("REDIS_WAIT_REPLICAS", "1")]).unwrap().redis_wait_replicas, 1);
+    let both = [("REDIS_URL", "redis://h"), ("REDIS_CLUSTER", "true"), ("REDIS_WAIT_REPLICAS", "1")];
+    assert_eq!(errors(&both).len(), 1);
 }
 
 #[test]

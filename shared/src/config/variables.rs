@@ -17,13 +17,17 @@ pub struct Variable {
 pub const VARIABLES: [Variable; 22] = [
     open("HOST", "127.0.0.1", "The IP address to listen on, or `localhost`"),
     open("PORT", "8087", "The port to listen on, 0 to 65535; 0 picks a free one"),
-    open("ADMIN_ADDR", "", "An address and port of its own for `/health`, `/ready` and `/metrics`"),
+    open(
+        "ADMIN_ADDR",
+        "",
+        "Another address and port for `/health`, `/ready` and `/metrics`, which PORT serves as well",
+    ),
     secret("REDIS_URL", "`redis://` or `rediss://` (TLS); unset means the store in memory, except on Lambda"),
     open("REDIS_CLUSTER", "off", "`on` if REDIS_URL leads to a cluster"),
     open(
         "REDIS_WAIT_REPLICAS",
         "0",
-        "How many replicas must have the choice of invisible before it is confirmed, 0 to 16",
+        "How many replicas must have the choice of invisible before it is confirmed, 0 to 16; not for a cluster",
     ),
     secret(
         "NATS_URL",

@@ -21,6 +21,10 @@ pub(in crate::store) type Stored = codec::Fields;
 
 /// How long a user's hash lives after the last commit or heartbeat.
 const USER_TTL: Duration = Duration::from_secs(300);
+/// How long the replicas may take to have the choice of invisible. Less than one command may take.
+const REPLICAS_TIMEOUT: Duration = Duration::from_millis(300);
+/// The script of a commit.
+const COMMIT: &str = include_str!("scripts/commit.lua");
 /// How long a sweeper keeps a shard that it does not give back.
 const SWEEPER_LEASE: Duration = Duration::from_secs(2);
 
@@ -31,12 +35,15 @@ pub struct RedisConfig {
     pub url: String,
     /// Whether it is a cluster.
     pub cluster: bool,
+    /// How many replicas must have the choice of invisible before it is confirmed. Not for a cluster.
+    pub wait_replicas: u32,
 }
 
 /// The store on Redis.
 pub struct RedisStore {
     connection: Connection,
     rules: Rules,
+    wait_replicas: u32,
     scripts: Scripts,
 }
 
@@ -57,7 +64,7 @@ impl RedisStore {
         let connection = Connection::new(&config.url, config.cluster)
             .map_err(|error| StoreError::Unavailable(format!("REDIS_URL can't be used: {}", error.category())))?;
         let scripts = Scripts {
-            commit: Script::new(include_str!("scripts/commit.lua")),
+            commit: Script::new(COMMIT),
             confirm: Script::new(include_str!("scripts/confirm.lua")),
             touch: Script::new(include_str!("scripts/touch.lua")),
             reindex: Script::new(include_str!("scripts/reindex.lua")),
@@ -65,7 +72,7 @@ impl RedisStore {
             release: Script::new(include_str!("scripts/release.lua")),
             start_typing: Script::new(include_str!("scripts/start_typing.lua")),
         };
-        Ok(Self { connection, rules, scripts })
+        Ok(Self { connection, rules, wait_replicas: config.wait_replicas, scripts })
     }
 
     async fn load_one(&self, user: UserId) -> Result<Loaded, StoreError> {
@@ -101,23 +108,40 @@ impl RedisStore {
         let set = fields.iter().filter(|(name, value)| loaded.stored.get(*name) != Some(*value));
         let set: Vec<(&String, &String)> = set.collect();
 
-        let mut call = self.scripts.commit.key(keys::user(record.user_id));
-        call.key(keys::profile(record.user_id));
-        call.arg(loaded.revision.map_or_else(String::new, |revision| revision.to_string()));
-        call.arg(if record.pending.is_empty() { USER_TTL.as_secs() } else { 0 });
-        call.arg(gone.len()).arg(gone).arg(set.len());
-        for (name, value) in set {
-            call.arg(name).arg(value);
-        }
+        let mut arguments = vec![loaded.revision.map_or_else(String::new, |revision| revision.to_string())];
+        arguments.push(if record.pending.is_empty() { USER_TTL.as_secs() } else { 0 }.to_string());
+        arguments.push(gone.len().to_string());
+        arguments.extend(gone.into_iter().cloned());
+        arguments.push(set.len().to_string());
+        arguments.extend(set.into_iter().flat_map(|(name, value)| [name.clone(), value.clone()]));
         if change.durable {
             let expires_at = codec::profile_expires_at(record, &self.rules);
-            call.arg(expires_at.map_or(0, Timestamp::millis));
-            for (name, value) in codec::encode_profile(record) {
-                call.arg(name).arg(value);
-            }
+            arguments.push(expires_at.map_or(0, Timestamp::millis).to_string());
+            arguments.extend(codec::encode_profile(record).into_iter().flat_map(|(name, value)| [name, value]));
         }
-        let written: bool = self.invoke(&call).await?;
+        let keys = [keys::user(record.user_id), keys::profile(record.user_id)];
+        let hides = loaded.record.choice.intent.is_visible() && !record.choice.intent.is_visible();
+        let written = if hides && self.wait_replicas > 0 {
+            self.commit_and_wait(&keys, &arguments).await?
+        } else {
+            self.invoke(self.scripts.commit.key(&keys).arg(&arguments)).await?
+        };
         Ok(if written { Committed::Done(revision) } else { Committed::Conflict })
+    }
+
+    /// A commit that counts only once so many replicas have it too, so that a failover makes nobody visible. Sent as
+    /// one, because the server waits for what came over the same connection.
+    async fn commit_and_wait(&self, keys: &[String], arguments: &[String]) -> Result<bool, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("EVAL").arg(COMMIT).arg(keys.len()).arg(keys).arg(arguments);
+        pipeline.cmd("WAIT").arg(self.wait_replicas).arg(REPLICAS_TIMEOUT.as_millis() as u64);
+        let pipeline = &pipeline;
+        let (written, replicas): (bool, u32) =
+            self.connection.run(|mut handle| async move { pipeline.query_async(&mut handle).await }).await?;
+        if written && replicas < self.wait_replicas {
+            return Err(StoreError::Unavailable(format!("only {replicas} replicas have the choice of invisible")));
+        }
+        Ok(written)
     }
 
     async fn confirm_one(&self, user: UserId, revision: u64) -> Result<(), StoreError> {
