@@ -2,7 +2,8 @@
 //! and what becomes of a panic.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -11,7 +12,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use presence::events::Traceparent;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 
 use super::extract::Trace;
 use super::metrics;
-use super::problem::{self, Problem};
+use super::problem::{self, Kind, Problem};
 use crate::App;
 
 /// The header that names a request, on the way in and out.
@@ -82,6 +83,9 @@ fn write_problem(mut response: Response, request_id: &str) -> Response {
         return response;
     };
     log(&problem);
+    if problem.kind() == Kind::Overloaded {
+        metrics::refused();
+    }
     response.headers_mut().insert(CONTENT_TYPE, problem::MEDIA_TYPE);
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(problem.document(request_id));
@@ -91,14 +95,34 @@ fn write_problem(mut response: Response, request_id: &str) -> Response {
 /// What is our fault is logged once, here, with its causes; what is the caller's fault is theirs to read.
 fn log(problem: &Problem) {
     let (uri, status, _) = problem.kind().describe();
-    if !status.is_server_error() {
-        return;
-    }
     let cause = problem.cause().map(causes).unwrap_or_default();
-    if status == axum::http::StatusCode::SERVICE_UNAVAILABLE {
-        tracing::warn!(problem = uri, cause, "request not served");
-    } else {
-        tracing::error!(problem = uri, cause, "request failed");
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE if UNAVAILABLE.may_tell() => {
+            tracing::warn!(problem = uri, cause, "request not served; others like it may go untold");
+        }
+        StatusCode::SERVICE_UNAVAILABLE => tracing::debug!(problem = uri, cause, "request not served"),
+        _ if status.is_server_error() => tracing::error!(problem = uri, cause, "request failed"),
+        _ => {}
+    }
+}
+
+/// In an outage or an overload every request fails alike: a line for each would cost more than the answer.
+static UNAVAILABLE: Pace = Pace { lines: AtomicU64::new(0) };
+
+/// The shortest time between two lines about requests that were not served.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Lets a line through now and then.
+struct Pace {
+    /// When the last one was, in steps of [`PACE`] from the first.
+    lines: AtomicU64,
+}
+
+impl Pace {
+    fn may_tell(&self) -> bool {
+        static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let step = u64::try_from(BEGUN.elapsed().as_millis() / PACE.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        self.lines.fetch_max(step, Ordering::Relaxed) < step
     }
 }
 
@@ -153,4 +177,18 @@ pub fn shed(routes: Router<App>, in_flight: usize) -> Router<App> {
             }
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_failures_is_told_in_a_few_lines() {
+        let pace = Pace { lines: AtomicU64::new(0) };
+        let begun = Instant::now();
+        let told = (0..100_000).filter(|_| pace.may_tell()).count() as u128;
+        let allowed = begun.elapsed().as_millis() / PACE.as_millis() + 2;
+        assert!((1..=allowed).contains(&told), "{told} lines, {allowed} allowed");
+    }
 }

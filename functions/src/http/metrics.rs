@@ -21,6 +21,9 @@ pub const REQUESTS: &str = "presence_http_requests_total";
 /// How long requests took, in seconds, by route and method.
 pub const DURATION: &str = "presence_http_request_duration_seconds";
 
+/// Requests that were turned away because too many were being served. They count as requests too.
+pub const REFUSED: &str = "presence_http_refused_total";
+
 /// The upper bounds of the latency buckets, in seconds: from the embedded store to the deadline of a request.
 const BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
@@ -31,6 +34,7 @@ pub fn install() -> Result<PrometheusHandle, MetricsError> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
     metrics::describe_counter!(REQUESTS, "HTTP requests by route, method and status class.");
+    metrics::describe_counter!(REFUSED, "HTTP requests turned away because too many were being served.");
     metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Time to the response by route and method.");
     Ok(handle)
 }
@@ -68,6 +72,11 @@ pub(super) fn record(route: &'static str, method: &Method, status: StatusCode, t
     let method = method_label(method);
     metrics::counter!(REQUESTS, "route" => route, "method" => method, "status" => status_class(status)).increment(1);
     metrics::histogram!(DURATION, "route" => route, "method" => method).record(took);
+}
+
+/// Counts one request that was turned away.
+pub(super) fn refused() {
+    metrics::counter!(REFUSED).increment(1);
 }
 
 /// The pattern of the route, or `other`: paths that are not ours are all one.

@@ -121,7 +121,7 @@ async fn a_quiet_connection_is_kept_longer_than_a_head_may_take() {
 
 #[tokio::test]
 async fn a_quiet_connection_is_not_kept_for_ever() {
-    let server = start(hello(), Limits { idle_time: SHORT, ..patient() }).await;
+    let server = start(hello(), Limits { idle_time: Duration::from_secs(1), ..patient() }).await;
     let mut client = server.connect().await;
     client.write_all(GET).await.unwrap();
     read_until(&mut client, "hello").await;
@@ -270,7 +270,7 @@ async fn an_upgraded_connection_keeps_its_own_time_and_its_place() {
             (StatusCode::SWITCHING_PROTOCOLS, [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")])
         }),
     );
-    let brief = Limits { head_time: SHORT / 4, idle_time: SHORT / 4, write_time: SHORT / 4, ..patient() };
+    let brief = Limits { head_time: SHORT / 4, write_time: SHORT / 4, ..patient() };
     let server = start(echo, Limits { connections: 1, refusals: 0, ..brief }).await;
     let mut client = server.connect().await;
     client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await.unwrap();
@@ -278,7 +278,7 @@ async fn an_upgraded_connection_keeps_its_own_time_and_its_place() {
     for word in ["one", "two", "three"] {
         client.write_all(word.as_bytes()).await.unwrap();
         read_until(&mut client, word).await;
-        // Longer than any limit of HTTP.
+        // Longer than a head may take.
         tokio::time::sleep(SHORT).await;
     }
     let mut other = server.connect().await;
