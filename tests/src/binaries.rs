@@ -1,15 +1,21 @@
 //! Where the binaries are that tests start. A missing one fails the test with how to get it; nothing is skipped.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A server or tool that `scripts/test` finds and names in a variable.
-#[expect(clippy::disallowed_methods, reason = "scripts/test says where the servers are")]
-pub(crate) fn tool(variable: &str) -> PathBuf {
-    match std::env::var_os(variable).filter(|path| !path.is_empty()) {
+pub(crate) fn tool(name: &str) -> PathBuf {
+    match variable(name).filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => panic!("{variable} is not set: run scripts/test, or eval \"$(scripts/setup --env)\" first"),
+        None => panic!("{name} is not set: run scripts/test, or eval \"$(scripts/setup --env)\" first"),
     }
+}
+
+/// A variable of the environment that the test was started in.
+#[expect(clippy::disallowed_methods, reason = "a test is configured by whoever runs it")]
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// A binary of this workspace, as it was built last. One that is older than its sources would test yesterday's code,
@@ -20,6 +26,11 @@ pub(crate) fn ours(name: &str) -> PathBuf {
         panic!("{name} is not built: run scripts/test, or cargo build --workspace first");
     };
     for source in sources(&path) {
+        assert!(
+            source.starts_with(workspace()),
+            "{name} was built from {}, which is not this workspace",
+            source.display()
+        );
         let changed = fs::metadata(&source).and_then(|meta| meta.modified());
         if changed.is_ok_and(|changed| changed > built) {
             panic!("{name} is older than {}: run scripts/test, or cargo build --workspace first", source.display());

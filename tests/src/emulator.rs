@@ -5,10 +5,15 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::binaries::{profile_dir, tool, workspace};
+use crate::binaries::{ours, profile_dir, tool, variable, workspace};
 use crate::port::free_port;
 use crate::process::Process;
 use crate::{Api, Nats, Store};
+
+/// What the emulator's cargo must have as the cargo that ran this test had it, to find everything built. What cargo told
+/// this test about itself must not reach it: build scripts look at that, and would run again.
+const BUILD_VARIABLES: [&str; 7] =
+    ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_INCREMENTAL", "RUSTFLAGS"];
 
 /// A running emulator: every function of the workspace behind the router of the root manifest. It is an [`Api`].
 pub struct Emulator {
@@ -22,18 +27,23 @@ impl Emulator {
     /// Starts it; its functions inherit where the store and NATS are. The functions themselves start at their first
     /// request.
     pub async fn start(store: &Store, nats: &Nats) -> Self {
+        // The emulator would build what is missing, for minutes, and nobody would know why it hangs.
+        ours("get-presence");
         let dir = tempfile::Builder::new().prefix("emulator.").tempdir().unwrap();
         let port = free_port();
         let target = profile_dir();
         let mut command = Command::new(tool("CARGO_LAMBDA_BIN"));
         command
+            .env_clear()
+            .envs(BUILD_VARIABLES.iter().filter_map(|name| Some((name, variable(name)?))))
             .args(["lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port"])
             .arg(port.to_string())
             .current_dir(workspace())
             .env("CARGO_TARGET_DIR", target.parent().unwrap())
             .env("CARGO_NET_OFFLINE", "true")
             .env("REDIS_URL", store.url())
-            .env("NATS_URL", nats.url());
+            .env("NATS_URL", nats.url())
+            .env("JWT_DEVELOPMENT_TOKENS", "on");
         let mut process = Process::start("cargo lambda watch", &mut command, dir.path());
         process.wait_until_up(port, async || true).await;
         Self { api: Api::at(port), process, _dir: dir }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::binaries::tool;
+use crate::binaries::{tool, variable};
 use crate::port::free_port;
 use crate::process::Process;
 
@@ -33,12 +33,12 @@ pub struct Store {
 impl StoreKind {
     /// The store of this run: `PRESENCE_TEST_STORE`, by which `scripts/test` runs the tests on one store and then on
     /// the other. Valkey if nobody says.
-    #[expect(clippy::disallowed_methods, reason = "scripts/test says which store a run is on")]
     pub fn of_this_run() -> Self {
-        match std::env::var("PRESENCE_TEST_STORE").as_deref() {
-            Ok("redis") => Self::Redis,
-            Ok("valkey") | Err(_) => Self::Valkey,
-            Ok(other) => panic!("PRESENCE_TEST_STORE is redis or valkey, not {other}"),
+        match variable("PRESENCE_TEST_STORE") {
+            None => Self::Valkey,
+            Some(name) if name == "valkey" => Self::Valkey,
+            Some(name) if name == "redis" => Self::Redis,
+            Some(other) => panic!("PRESENCE_TEST_STORE is redis or valkey, not {}", other.display()),
         }
     }
 }
