@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use presence::domain::{CustomStatus, InputKind, Intent, Rules, Status, StatusUpdate, Timestamp, Traceparent, UserId};
+use presence::domain::{
+    ActivityKind, ActivityUpdate, CustomStatus, InputKind, Intent, Rules, Status, StatusUpdate, Timestamp, Traceparent,
+    UserId,
+};
 use presence::events::EventKind;
 use presence::store::{Index, MemoryStore, RedisConfig, RedisStore, SHARDS};
 use presence::{ErrorKind, Sweeper};
@@ -269,4 +272,25 @@ async fn the_choice_of_invisible_waits_for_replicas_where_it_is_to_and_nothing_e
     let refused = world.update(user, chooses(Intent::Invisible)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "there is no replica that could have it");
     world.update(user, chooses(Intent::Online)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_online_user_stays_in_the_compact_form_of_a_hash() {
+    let server = Store::start().await;
+    let config = RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 };
+    let redis = RedisStore::new(&config, Rules::default()).unwrap();
+    let world = World::over(Arc::new(redis), Timestamp::from_millis(now_ms()));
+    let user = somebody();
+    world.told.set_away(true);
+    world.happens(user, opens("4aba8b81-aa8a-4cbd-abe4-ead004594017")).await;
+    let activity = ActivityUpdate { kind: ActivityKind::Streaming, name: "The Witcher 3: Wild Hunt".parse().unwrap() };
+    world.update(user, StatusUpdate { activity: Some(Some(activity)), ..chooses(Intent::Dnd) }).await.unwrap();
+    let voice = "9dc0ff6b-6d1e-4d0b-90e5-5d0b3c1d7f0a".parse().unwrap();
+    world.happens(user, InputKind::VoiceCreated { session_id: voice, name: "Friday evening".parse().unwrap() }).await;
+    world.happens(user, closes("4aba8b81-aa8a-4cbd-abe4-ead004594017")).await;
+    let mut connection = server.connect().await;
+    let mut encoding = redis::cmd("OBJECT");
+    encoding.arg("ENCODING").arg(format!("presence:user:{user}"));
+    let encoding: String = encoding.query_async(&mut connection).await.unwrap();
+    assert_eq!(encoding, "listpack", "one value over 64 bytes makes it three times as large, for good");
 }

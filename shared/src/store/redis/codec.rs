@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::keys;
 use crate::domain::{
-    ActivityKind, ActivityName, Choice, Close, CustomStatus, Intent, Platform, Rules, RunningActivity, Session,
-    SessionId, Stamped, Status, Timestamp, UserId, UserRecord, Voice,
+    ActivityKind, ActivityName, Choice, Close, CustomStatus, Intent, Pending, Platform, Rules, RunningActivity,
+    Session, SessionId, Stamped, Status, Timestamp, UserId, UserRecord, Voice,
 };
 use crate::store::StoreError;
 
@@ -62,22 +62,26 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
         set(keys::LEASE, leased.millis().to_string());
     }
     if record.own_activity != Stamped::default() {
-        let running = record.own_activity.value.as_ref().map(|own| format!("{},{}", own.kind.as_str(), running(own)));
+        let running = record
+            .own_activity
+            .value
+            .as_ref()
+            .map(|own| format!("{},{},{}", &own.kind.as_str()[..1], running(own), own.name));
         set(keys::OWN_ACTIVITY, stamped(record.own_activity.at, running.as_ref()));
     }
     if let Some(voice) = &record.voice {
-        set(keys::VOICE, format!("{},{}", voice.session_id, running(&voice.activity)));
+        set(keys::VOICE, format!("{},{}", running(&voice.activity), voice.session_id));
+        set(keys::VOICE_NAME, voice.activity.name.to_string());
     }
     if !record.voice_ended.is_empty() {
         let ended = record.voice_ended.iter().map(|(id, at)| format!("{id}={}", at.millis()));
         set(keys::VOICE_ENDED, ended.collect::<Vec<_>>().join(","));
     }
     if !record.updates.is_empty() {
-        let updates = record.updates.iter().map(|at| at.millis().to_string());
-        set(keys::UPDATES, updates.collect::<Vec<_>>().join(","));
+        set(keys::UPDATES, updates(&record.updates));
     }
     if !record.pending.is_empty() {
-        set(keys::PENDING, serde_json::to_string(&record.pending).unwrap_or_default());
+        set(keys::PENDING, record.pending.len().to_string());
     }
     for (id, session) in &record.sessions {
         set(&keys::session(id), encode_session(session));
@@ -87,7 +91,7 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
 
 /// Whether a field is one that [`encode`] writes, so that it is to go when it is not written any more.
 pub(super) fn is_ours(field: &str) -> bool {
-    const OURS: [&str; 19] = [
+    const OURS: [&str; 20] = [
         keys::STATUS,
         keys::CUSTOM_STATUS,
         keys::ACTIVITY_TYPE,
@@ -104,6 +108,7 @@ pub(super) fn is_ours(field: &str) -> bool {
         keys::LEASE,
         keys::OWN_ACTIVITY,
         keys::VOICE,
+        keys::VOICE_NAME,
         keys::VOICE_ENDED,
         keys::UPDATES,
         keys::PENDING,
@@ -129,10 +134,13 @@ pub(super) fn decode(user_id: UserId, fields: &Fields) -> Result<UserRecord, Sto
         let value = running.map(|text| parse_own(&text).ok_or_else(|| read.unreadable(keys::OWN_ACTIVITY)));
         record.own_activity = Stamped { value: value.transpose()?, at };
     }
-    record.voice = read.with(keys::VOICE, parse_voice)?;
+    let voice_name = read.with(keys::VOICE_NAME, |text| text.parse().ok())?;
+    record.voice = match voice_name {
+        Some(name) => read.with(keys::VOICE, |text| parse_voice(text, name))?,
+        None => None,
+    };
     record.voice_ended = read.with(keys::VOICE_ENDED, parse_voice_ended)?.unwrap_or_default();
-    record.updates = read.with(keys::UPDATES, |text| text.split(',').map(parse_moment).collect())?.unwrap_or_default();
-    record.pending = read.with(keys::PENDING, |text| serde_json::from_str(text).ok())?.unwrap_or_default();
+    record.updates = read.with(keys::UPDATES, parse_updates)?.unwrap_or_default();
     for (name, value) in fields.range(keys::SESSION.to_owned()..) {
         let Some(id) = name.strip_prefix(keys::SESSION) else { break };
         let session = parse_session(value).ok_or_else(|| read.unreadable(keys::SESSION))?;
@@ -140,6 +148,16 @@ pub(super) fn decode(user_id: UserId, fields: &Fields) -> Result<UserRecord, Sto
     }
     record.last_sign = read.moment(keys::LAST_SIGN)?.max(record.last_sign_of_life());
     Ok(record)
+}
+
+/// What is pending, which is kept apart from the hash; empty if nothing is.
+pub(super) fn encode_pending(pending: &[Pending]) -> String {
+    if pending.is_empty() { String::new() } else { serde_json::to_string(pending).unwrap_or_default() }
+}
+
+/// What [`encode_pending`] wrote.
+pub(super) fn decode_pending(text: &str) -> Result<Vec<Pending>, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::Corrupt("what is pending of a user".to_owned()))
 }
 
 /// What of a record outlives its hash.
@@ -272,26 +290,52 @@ fn parse_stamped<T: FromStr>(text: &str) -> Option<(Timestamp, Option<T>)> {
     }
 }
 
-/// Everything but the kind: own activities have one, voice is always listening.
+/// `started_at,anchor - started_at`.
 fn running(activity: &RunningActivity) -> String {
-    format!("{},{},{}", activity.started_at.millis(), activity.anchor.millis(), activity.name)
+    format!("{},{}", activity.started_at.millis(), activity.anchor.millis() - activity.started_at.millis())
 }
 
-fn parse_running(kind: ActivityKind, text: &str) -> Option<RunningActivity> {
-    let mut parts = text.splitn(3, ',');
-    let (started_at, anchor) = (parse_moment(parts.next()?)?, parse_moment(parts.next()?)?);
-    let name: ActivityName = parts.next()?.parse().ok()?;
+/// An activity of which the name is known, from the two numbers before it.
+fn parse_running<'a>(
+    kind: ActivityKind,
+    name: ActivityName,
+    mut parts: impl Iterator<Item = &'a str>,
+) -> Option<RunningActivity> {
+    let started_at = parse_moment(parts.next()?)?;
+    let anchor = Timestamp::from_millis(started_at.millis() + parts.next()?.parse::<i64>().ok()?);
     Some(RunningActivity { kind, name, started_at, anchor })
 }
 
 fn parse_own(text: &str) -> Option<RunningActivity> {
-    let (kind, rest) = text.split_once(',')?;
-    parse_running(kind.parse().ok()?, rest)
+    let parts: Vec<&str> = text.splitn(4, ',').collect();
+    let [kind, started_at, anchor, name] = parts.as_slice() else { return None };
+    let kind = match *kind {
+        "p" => ActivityKind::Playing,
+        "s" => ActivityKind::Streaming,
+        "l" => ActivityKind::Listening,
+        _ => return None,
+    };
+    parse_running(kind, name.parse().ok()?, [*started_at, *anchor].into_iter())
 }
 
-fn parse_voice(text: &str) -> Option<Voice> {
-    let (id, rest) = text.split_once(',')?;
-    Some(Voice { session_id: id.parse().ok()?, activity: parse_running(ActivityKind::Listening, rest)? })
+fn parse_voice(text: &str, name: ActivityName) -> Option<Voice> {
+    let mut parts = text.splitn(3, ',');
+    let activity = parse_running(ActivityKind::Listening, name, parts.by_ref().take(2))?;
+    Some(Voice { session_id: parts.next()?.parse().ok()?, activity })
+}
+
+/// The first moment, and how long after it the others were.
+fn updates(updates: &[Timestamp]) -> String {
+    let first = updates.first().copied().unwrap_or_default();
+    let later = updates.iter().skip(1).map(|at| format!(",{}", at.millis() - first.millis()));
+    format!("{}{}", first.millis(), later.collect::<String>())
+}
+
+fn parse_updates(text: &str) -> Option<Vec<Timestamp>> {
+    let mut parts = text.split(',');
+    let first = parse_moment(parts.next()?)?;
+    let later = parts.map(|part| Some(Timestamp::from_millis(first.millis() + part.parse::<i64>().ok()?)));
+    std::iter::once(Some(first)).chain(later).collect()
 }
 
 fn parse_voice_ended(text: &str) -> Option<BTreeMap<SessionId, Timestamp>> {

@@ -13,6 +13,12 @@ pub(super) fn profile(user: UserId) -> String {
     format!("{{presence:user:{user}}}:profile")
 }
 
+/// What is pending of a user, for as long as something is. Apart from the hash, because one long value turns the hash
+/// for good from its compact form into one of three times the size.
+pub(super) fn pending(user: UserId) -> String {
+    format!("{{presence:user:{user}}}:pending")
+}
+
 /// Who types in a channel.
 pub(super) fn typing(channel: ChannelId) -> String {
     format!("typing:{channel}")
@@ -52,7 +58,7 @@ pub(super) const ACTIVITY_NAME: &str = "activity_name";
 pub(super) const ACTIVITY_STARTED_AT: &str = "activity_started_at";
 pub(super) const LAST_SEEN: &str = "last_seen";
 
-// Ours. They are short because a hash of few and short fields is stored in a fifth of the memory.
+// Ours. They and their values are short, because a hash of few and short fields is stored in a third of the memory.
 pub(super) const SESSION: &str = "s:";
 pub(super) const SCHEMA: &str = "z";
 pub(super) const REVISION: &str = "r";
@@ -66,6 +72,7 @@ pub(super) const FROZEN: &str = "f";
 pub(super) const LEASE: &str = "l";
 pub(super) const OWN_ACTIVITY: &str = "o";
 pub(super) const VOICE: &str = "w";
+pub(super) const VOICE_NAME: &str = "y";
 pub(super) const VOICE_ENDED: &str = "x";
 pub(super) const UPDATES: &str = "q";
 pub(super) const PENDING: &str = "p";
@@ -94,6 +101,7 @@ mod tests {
     fn what_one_script_touches_is_in_one_slot() {
         let tag = |key: &str| key[key.find('{').unwrap() + 1..key.find('}').unwrap()].to_owned();
         assert_eq!(tag(&profile(ID.parse().unwrap())), user(ID.parse().unwrap()));
+        assert_eq!(tag(&pending(ID.parse().unwrap())), user(ID.parse().unwrap()));
         assert_eq!(tag(&typing_told(ID.parse().unwrap())), typing(ID.parse().unwrap()));
     }
 }

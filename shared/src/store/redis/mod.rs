@@ -80,7 +80,11 @@ impl RedisStore {
         if stored.is_empty() {
             return self.load_forgotten(user).await;
         }
-        let record = codec::decode(user, &stored)?;
+        let mut record = codec::decode(user, &stored)?;
+        if stored.contains_key(keys::PENDING) {
+            let pending: Option<String> = self.query(cmd("GET").arg(keys::pending(user))).await?;
+            record.pending = pending.map_or_else(|| Ok(Vec::new()), |text| codec::decode_pending(&text))?;
+        }
         let revision = stored.get(keys::REVISION).and_then(|text| text.parse().ok());
         let revision = revision.ok_or_else(|| StoreError::Corrupt("a user's record without a revision".to_owned()))?;
         Ok(Loaded { record, revision: Some(revision), stored })
@@ -109,7 +113,8 @@ impl RedisStore {
         let set: Vec<(&String, &String)> = set.collect();
 
         let mut arguments = vec![loaded.revision.map_or_else(String::new, |revision| revision.to_string())];
-        arguments.push(if record.pending.is_empty() { USER_TTL.as_secs() } else { 0 }.to_string());
+        arguments.push(USER_TTL.as_secs().to_string());
+        arguments.push(codec::encode_pending(&record.pending));
         arguments.push(gone.len().to_string());
         arguments.extend(gone.into_iter().cloned());
         arguments.push(set.len().to_string());
@@ -119,7 +124,8 @@ impl RedisStore {
             arguments.push(expires_at.map_or(0, Timestamp::millis).to_string());
             arguments.extend(codec::encode_profile(record).into_iter().flat_map(|(name, value)| [name, value]));
         }
-        let keys = [keys::user(record.user_id), keys::profile(record.user_id)];
+        let user = record.user_id;
+        let keys = [keys::user(user), keys::profile(user), keys::pending(user)];
         let hides = loaded.record.choice.intent.is_visible() && !record.choice.intent.is_visible();
         let written = if hides && self.wait_replicas > 0 {
             self.commit_and_wait(&keys, &arguments).await?
@@ -146,7 +152,7 @@ impl RedisStore {
 
     async fn confirm_one(&self, user: UserId, revision: u64) -> Result<(), StoreError> {
         let mut call = self.scripts.confirm.key(keys::user(user));
-        call.arg(revision).arg(USER_TTL.as_secs());
+        call.key(keys::pending(user)).arg(revision).arg(USER_TTL.as_secs());
         self.invoke(&call).await
     }
 
