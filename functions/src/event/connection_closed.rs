@@ -1,20 +1,16 @@
 //! A gateway connection closed: that session ends, or lingers if it broke.
 
 use presence::domain::{InputKind, Invalid};
+use presence::events::inputs;
 
 use super::{Element, Subscription};
 
 /// `gateway.connection.closed` → `connection-closed`.
 pub const SUBSCRIPTION: Subscription =
-    Subscription { subject: "gateway.connection.closed", function: "connection-closed", input };
-
-/// The WebSocket close codes of a client that leaves: normal closure, and going away. Any other tells of a connection
-/// that broke and may be resumed.
-const LEAVING: [u16; 2] = [1000, 1001];
+    Subscription { subject: inputs::CONNECTION_CLOSED, function: "connection-closed", input };
 
 fn input(element: Element) -> Result<InputKind, Invalid> {
-    let abnormal = element.close_code.is_some_and(|code| !LEAVING.contains(&code));
-    Ok(InputKind::Closed { session_id: element.session_id, abnormal })
+    Ok(InputKind::closed(element.session_id, element.close_code))
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! A gateway connection opened: the user becomes visible with their intent.
 
 use presence::domain::{InputKind, Invalid};
+use presence::events::inputs;
 
 use super::{Element, Subscription};
 
 /// `gateway.connection.opened` → `connection-opened`.
 pub const SUBSCRIPTION: Subscription =
-    Subscription { subject: "gateway.connection.opened", function: "connection-opened", input };
+    Subscription { subject: inputs::CONNECTION_OPENED, function: "connection-opened", input };
 
 fn input(element: Element) -> Result<InputKind, Invalid> {
     let Element { session_id, platform, status, .. } = element;

@@ -1,12 +1,13 @@
 //! A gateway heard a client's heartbeat: the session lives on. A gateway may report thousands in one message.
 
 use presence::domain::{InputKind, Invalid};
+use presence::events::inputs;
 
 use super::{Element, Subscription};
 
 /// `gateway.heartbeat.received` → `heartbeat-received`.
 pub const SUBSCRIPTION: Subscription =
-    Subscription { subject: "gateway.heartbeat.received", function: "heartbeat-received", input };
+    Subscription { subject: inputs::HEARTBEAT_RECEIVED, function: "heartbeat-received", input };
 
 fn input(element: Element) -> Result<InputKind, Invalid> {
     let Element { session_id, platform, .. } = element;

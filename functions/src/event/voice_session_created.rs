@@ -1,12 +1,13 @@
 //! A user joined a voice channel: it becomes their voice activity.
 
 use presence::domain::{ActivityName, InputKind, Invalid};
+use presence::events::inputs;
 
 use super::{Element, Subscription};
 
 /// `voice.session.created` → `voice-session-created`.
 pub const SUBSCRIPTION: Subscription =
-    Subscription { subject: "voice.session.created", function: "voice-session-created", input };
+    Subscription { subject: inputs::VOICE_SESSION_CREATED, function: "voice-session-created", input };
 
 /// What the activity is called in a channel without a name.
 const UNNAMED: &str = "Voice";

@@ -1,12 +1,13 @@
 //! A user left a voice channel: their voice activity ends, if it is that session's.
 
 use presence::domain::{InputKind, Invalid};
+use presence::events::inputs;
 
 use super::{Element, Subscription};
 
 /// `voice.session.ended` → `voice-session-ended`.
 pub const SUBSCRIPTION: Subscription =
-    Subscription { subject: "voice.session.ended", function: "voice-session-ended", input };
+    Subscription { subject: inputs::VOICE_SESSION_ENDED, function: "voice-session-ended", input };
 
 fn input(element: Element) -> Result<InputKind, Invalid> {
     Ok(InputKind::VoiceEnded { session_id: element.session_id })

@@ -53,6 +53,18 @@ pub enum InputKind {
     },
 }
 
+/// The WebSocket close codes of a client that leaves: normal closure, and going away. Any other tells of a connection
+/// that broke and may be resumed.
+const LEAVING: [u16; 2] = [1000, 1001];
+
+impl InputKind {
+    /// The end of a connection with this WebSocket close code; none is a client that leaves.
+    pub fn closed(session_id: SessionId, close_code: Option<u16>) -> Self {
+        let abnormal = close_code.is_some_and(|code| !LEAVING.contains(&code));
+        Self::Closed { session_id, abnormal }
+    }
+}
+
 /// A user's own choice. What it does not name stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StatusUpdate {

@@ -1,9 +1,10 @@
 //! How changes are told: the events on the wire ([`Event`]) and who carries them ([`EventPublisher`]); and where the
-//! messages go that can't be processed ([`DeadLetters`]). And how messages come in ([`batch`]).
+//! messages go that can't be processed ([`DeadLetters`]). And how messages come in ([`inputs`], [`batch`]).
 
 pub mod batch;
 mod dead_letter;
 mod event;
+pub mod inputs;
 pub mod memory;
 pub mod nats;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Request};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -102,6 +102,8 @@ struct Signals {
     refused: AtomicBool,
     /// Someone wants the server looked at.
     inspect: Notify,
+    /// How often subscribers may have missed something.
+    gaps: watch::Sender<u64>,
 }
 
 /// Whether there is a connection.
@@ -206,6 +208,28 @@ impl NatsLink {
         generation(&self.shared.client)
     }
 
+    /// Rises each time that subscribers may have missed something: the connection was made anew, or they were too slow.
+    pub(super) fn gaps(&self) -> watch::Receiver<u64> {
+        self.shared.signals.gaps.subscribe()
+    }
+
+    /// Returns when a server has taken everything that was sent to it before, subscriptions too. Waits for one as long
+    /// as it takes.
+    pub(super) async fn settled(&self) {
+        let Shared { client, signals, .. } = &*self.shared;
+        loop {
+            if wait_until_up(client, signals, Instant::now() + TROUBLE_INTERVAL, true).await.is_err() {
+                continue;
+            }
+            let echo = client.new_inbox();
+            let request = Request::new().inbox(echo.clone()).timeout(None);
+            if matches!(timeout(REQUEST_TIMEOUT, client.send_request(echo, request)).await, Ok(Ok(_))) {
+                return;
+            }
+            tokio::time::sleep(INSPECT_PAUSE).await;
+        }
+    }
+
     /// Waits until the connection of that generation is gone.
     pub(super) async fn broken(&self, generation: u64) {
         let Shared { client, signals, .. } = &*self.shared;
@@ -281,6 +305,7 @@ impl Signals {
                 self.refused.store(false, Ordering::Relaxed);
                 tracing::info!("connected to NATS");
                 self.inspect.notify_one();
+                self.gaps.send_modify(|gaps| *gaps += 1);
             }
             Event::Disconnected => tracing::warn!("connection to NATS lost"),
             Event::ClientError(error) => {
@@ -289,7 +314,10 @@ impl Signals {
                 }
             }
             Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
-            Event::SlowConsumer(_) => tracing::warn!("NATS messages dropped: too slow to take them"),
+            Event::SlowConsumer(_) => {
+                tracing::warn!("NATS messages dropped: too slow to take them");
+                self.gaps.send_modify(|gaps| *gaps += 1);
+            }
             Event::LameDuckMode | Event::Draining | Event::Closed => {}
         }
         self.changed.send_replace(());

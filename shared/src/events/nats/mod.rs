@@ -4,14 +4,17 @@
 //! and made again whenever it breaks.
 
 mod dead_letters;
+mod inputs;
 mod link;
 mod publisher;
 mod send;
 mod servers;
 mod streams;
+mod subscription;
 
 pub use dead_letters::NatsDeadLetters;
 pub use link::{NatsLink, NatsOptions};
 pub use publisher::NatsPublisher;
 pub use servers::NatsServers;
 pub use streams::{DEAD_LETTER_STREAM, EVENT_STREAM, INPUT_STREAM, Streams};
+pub use subscription::{NatsReceived, NatsSubscription};
