@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jsonschema::Validator;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A YAML or JSON document.
 pub(crate) struct Document {
@@ -15,7 +15,10 @@ pub(crate) struct Document {
 impl Document {
     /// Reads a document by its path from the root of the workspace.
     pub(crate) fn read(path: &'static str) -> Self {
-        let root = serde_saphyr::from_str(&text(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut root: Value = parse(path);
+        if let Some(schemas) = root.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+            bring_in_neighbours(path, schemas);
+        }
         Self { path, root }
     }
 
@@ -49,6 +52,26 @@ impl Document {
             .should_validate_formats(true)
             .build(&root)
             .unwrap_or_else(|error| panic!("{}: no schema: {error}: {schema}", self.path))
+    }
+}
+
+fn parse(path: &str) -> Value {
+    serde_saphyr::from_str(&text(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Schemas may refer to those of `openapi.yaml` beside them: these become schemas of the document itself.
+fn bring_in_neighbours(path: &str, schemas: &mut Map<String, Value>) {
+    const NEIGHBOUR: &str = "openapi.yaml";
+    let reference = format!("./{NEIGHBOUR}#");
+    let written = Value::Object(schemas.clone()).to_string();
+    if !written.contains(&reference) {
+        return;
+    }
+    let neighbour = parse(&Path::new(path).with_file_name(NEIGHBOUR).to_string_lossy());
+    *schemas = serde_json::from_str(&written.replace(&reference, "#")).unwrap();
+    for (name, schema) in neighbour["components"]["schemas"].as_object().unwrap() {
+        let own = schemas.insert(name.clone(), schema.clone());
+        assert!(own.is_none(), "{path} and {NEIGHBOUR} both define {name}");
     }
 }
 

@@ -10,5 +10,6 @@
 mod answers;
 mod document;
 mod http;
+mod messages;
 mod openapi;
 mod requests;
