@@ -1,0 +1,15 @@
+//! What the documentation promises, held to what the code is and does: whoever reads a contract, a machine or a
+//! person, reads the truth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these are tests, and their helpers fail as tests do"
+)]
+
+mod answers;
+mod document;
+mod http;
+mod messages;
+mod openapi;
+mod requests;
