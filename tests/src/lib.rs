@@ -2,7 +2,7 @@
 //! what a test needs to talk to them from outside. A test that uses it names no type of ours: it speaks HTTP, NATS and
 //! Redis as everyone else does.
 //!
-//! Nothing here sleeps to let something happen; [`eventually`] asks until it has.
+//! Nothing here sleeps to let something happen; [`eventually()`] asks until it has.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -30,7 +30,7 @@ pub(super) struct Connection {
 }
 
 enum Target {
-    Single(Client),
+    Single(Box<Client>),
     Cluster(Box<ClusterClient>),
 }
 
@@ -59,7 +59,7 @@ impl Connection {
         } else {
             let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
             let info: ConnectionInfo = info.set_redis_settings(settings).set_tcp_settings(tcp);
-            Target::Single(Client::open(info)?)
+            Target::Single(Box::new(Client::open(info)?))
         };
         let first = target.connect()?;
         Ok(Self { target, current: RwLock::new((0, first)) })
@@ -116,7 +116,7 @@ impl Target {
                     .set_response_timeout(Some(RESPONSE_TIMEOUT))
                     .set_number_of_retries(1)
                     .set_min_delay(Duration::from_millis(20));
-                ConnectionManager::new_lazy_with_config(client.clone(), config).map(Handle::Single)
+                ConnectionManager::new_lazy_with_config(Client::clone(client), config).map(Handle::Single)
             }
             Target::Cluster(client) => {
                 let config =
