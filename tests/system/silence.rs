@@ -43,6 +43,38 @@ async fn no_read_says_online_after_the_deadline_and_the_event_follows() {
 }
 
 #[tokio::test]
+async fn a_read_tells_the_truth_also_without_nats() {
+    let mut world = World::with(|service| service.heartbeat_timeout(2)).await;
+    let user = world.online_user().await;
+    let deadline = millis(&world.service.presence(&user).await["last_seen"]) + 2000;
+    world.nats.kill();
+    eventually("a read that says offline", SOON, async || {
+        let before = now_ms();
+        let status = world.service.presence(&user).await["status"].clone();
+        assert!(before < deadline || status == "offline", "online, {} ms too late", before - deadline);
+        seen(status == "offline", status)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_and_silence_are_the_same_on_a_cluster() {
+    let world = World::on_cluster(|service| service.heartbeat_timeout(2)).await;
+    let mut events = world.nats.events().await;
+    let (closed, silent) = (world.online_user().await, world.online_user().await);
+    world.closed(&closed, "first").await;
+    for user in [&closed, &silent] {
+        eventually("the offline event", SOON, async || {
+            let status = events.next_of(user).await.data()["status"].clone();
+            seen(status == "offline", status)
+        })
+        .await;
+    }
+    let both = world.service.presences(&[&closed, &silent]).await;
+    assert_eq!((&both[0]["status"], &both[1]["status"]), (&json!("offline"), &json!("offline")));
+}
+
+#[tokio::test]
 async fn heartbeats_keep_a_user_online() {
     let world = World::with(|service| service.heartbeat_timeout(2)).await;
     let mut events = world.nats.events().await;

@@ -1,8 +1,9 @@
 //! The walk through the API that the documentation shows, on every way to run the service.
 
+use std::process::Command;
 use std::time::Duration;
 
-use presence_tests::{Api, Service, User, now_ms, seen};
+use presence_tests::{Api, Service, User, now_ms, seen, workspace};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -24,6 +25,12 @@ async fn everything_in_the_documentation_works_with_nothing_but_the_service() {
     walk(&service).await;
     let said = service.log();
     assert!(said.contains("memory") || said.contains("embedded"), "it says that nothing is kept: {said}");
+}
+
+#[tokio::test]
+async fn everything_in_the_documentation_works_on_a_cluster() {
+    let world = World::on_cluster(|service| service).await;
+    walk(&world.service).await;
 }
 
 async fn walk(api: &Api) {
@@ -92,6 +99,26 @@ async fn walk(api: &Api) {
     let metrics = api.get_openly("/metrics").await;
     assert_eq!(metrics.status, 200);
     assert!(metrics.text.lines().any(|line| line.starts_with("# TYPE ")), "{}", metrics.text);
+}
+
+/// The commands of the README, typed as they stand there; only the port is this test's.
+#[tokio::test]
+async fn the_walk_of_the_readme_works_as_it_is_written() {
+    let service = Service::builder().start().await;
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+    let section = readme.split("\n## ").find(|section| section.starts_with("A walk")).expect("a section \"A walk\"");
+    let commands: String = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(commands.matches("curl ").count() >= 5 && commands.contains("http://127.0.0.1:8087"), "{commands}");
+
+    // A failed request ends the walk, and each answer has its line.
+    let strict = "set -euo pipefail; curl() { command curl -sS --fail-with-body --max-time 10 \"$@\"; echo; }\n";
+    let commands = strict.to_owned() + &commands.replace("http://127.0.0.1:8087", &service.url());
+    let walk = Command::new("bash").arg("-c").arg(&commands).current_dir(workspace()).output().expect("bash");
+    let (said, complaints) = (String::from_utf8_lossy(&walk.stdout), String::from_utf8_lossy(&walk.stderr));
+    assert!(walk.status.success(), "{said}\n{complaints}");
+    let seen = said.matches(r#""custom_status":"Working on a project""#).count();
+    assert!(seen >= 3, "the update, the read and the bulk read show it: {said}");
+    assert!(said.contains("HTTP/1.1 204") && said.contains(r#""users":[{"user_id":"#), "typing shows: {said}");
 }
 
 #[tokio::test]

@@ -31,7 +31,16 @@ impl World {
 
     /// The same on either kind of NATS.
     pub(crate) async fn on(jetstream: JetStream, make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
-        let (store, nats) = (Store::start().await, Nats::start(jetstream).await);
+        Self::of(Store::start().await, Nats::start(jetstream).await, make).await
+    }
+
+    /// The same on a store in cluster mode.
+    pub(crate) async fn on_cluster(make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
+        let (store, nats) = (Store::start_cluster().await, Nats::start(JetStream::On).await);
+        Self::of(store, nats, |service| make(service.env("REDIS_CLUSTER", "on"))).await
+    }
+
+    async fn of(store: Store, nats: Nats, make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
         let service = make(Service::builder().store(&store).nats(&nats)).start().await;
         Self { service, nats, store }
     }
