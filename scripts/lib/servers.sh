@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Starts and ends processes for scripts/run: each by its own id, each on a free loopback port. Sourced after common.sh.
+# Starts and ends processes for the scripts: each by its own id, each on a free loopback port. Sourced after common.sh.
 
 started=() # process ids, the latest last
 
@@ -87,4 +87,32 @@ nats_has_a_port() {
   local ports
   ports=$(cat "$1"/ports/*_"$2".ports 2>/dev/null) || return
   [[ "$ports" =~ nats://[0-9.:]+ ]] && nats_url=${BASH_REMATCH[0]}
+}
+
+# start_service PORT: the service, as it was built last, with the variables that are set. Returns when it is ready.
+start_service() {
+  PORT=$1 start "$target_dir/debug/presence-service"
+  service_pid=$started_pid
+  wait_until 30 "the service to be ready" service_is_ready "$1"
+}
+
+service_is_ready() {
+  is_alive "$service_pid" || die "the service ended at its start: what it said is above"
+  http_answers "$1" /ready
+}
+
+# begin_session [STATUS]: from now on everything that is started ends with this script, however that ends; Ctrl-C ends it
+# with the status, 0 if none is given. Sets $data, a folder that goes with it.
+begin_session() {
+  mkdir -p "$local_dir"
+  data=$(mktemp -d "$local_dir/run.XXXXXX")
+  trap end_session EXIT
+  # shellcheck disable=SC2064 # the status is the one given now
+  trap "exit ${1:-0}" INT TERM HUP
+}
+
+end_session() {
+  trap '' INT TERM HUP
+  stop_all
+  rm -rf "$data"
 }

@@ -41,6 +41,11 @@ impl Api {
         Self { port }
     }
 
+    /// The URL before the paths.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// A request without a token.
     pub async fn get_openly(&self, path: &str) -> Answer {
         self.send(Request::get(path).body(Bytes::new()).unwrap()).await

@@ -46,7 +46,7 @@ pub(crate) fn profile_dir() -> PathBuf {
 }
 
 /// The root of the workspace.
-pub(crate) fn workspace() -> &'static Path {
+pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 

@@ -23,6 +23,7 @@ mod store;
 mod user;
 
 pub use api::{Answer, Api};
+pub use binaries::workspace;
 pub use emulator::Emulator;
 pub use eventually::{eventually, seen};
 pub use nats::{Event, Events, JetStream, Nats};

@@ -1,5 +1,6 @@
 //! A real NATS, the gateway's side of it (inputs) and the consumers' side of it (events).
 
+use std::collections::HashSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -47,10 +48,12 @@ pub struct Event {
     pub payload: String,
 }
 
-/// A consumer of every event since it subscribed.
+/// A consumer of every event since it subscribed. Delivery is at least once, so it drops, as every consumer must, what
+/// it has had already.
 pub struct Events {
     subscriber: async_nats::Subscriber,
     client: async_nats::Client,
+    had: HashSet<String>,
 }
 
 impl Nats {
@@ -136,7 +139,7 @@ impl Nats {
         let client = self.connect().await;
         let subscriber = client.subscribe(subject).await.unwrap();
         round_trip(&client).await;
-        Events { subscriber, client }
+        Events { subscriber, client, had: HashSet::new() }
     }
 
     /// All messages of a stream so far, the oldest first. An empty list also if there is no such stream yet.
@@ -168,12 +171,12 @@ impl Nats {
 impl Events {
     /// The next event, whoever it is of.
     pub async fn next(&mut self) -> Event {
-        let message = timeout(ARRIVAL, self.subscriber.next()).await.expect("no event came").expect("the connection");
-        Event::new(
-            message.subject.to_string(),
-            message.headers.as_ref().unwrap_or(&Default::default()),
-            &message.payload,
-        )
+        loop {
+            let message = timeout(ARRIVAL, self.subscriber.next()).await.expect("no event came");
+            if let Some(event) = self.take(message.expect("the connection")) {
+                return event;
+            }
+        }
     }
 
     /// The next event of the user; those of others are passed over.
@@ -192,10 +195,17 @@ impl Events {
         round_trip(&self.client).await;
         let mut events = Vec::new();
         while let Ok(Some(message)) = timeout(Duration::ZERO, self.subscriber.next()).await {
-            let headers = message.headers.unwrap_or_default();
-            events.push(Event::new(message.subject.to_string(), &headers, &message.payload));
+            events.extend(self.take(message));
         }
         events
+    }
+
+    /// The event, unless it came before.
+    fn take(&mut self, message: async_nats::Message) -> Option<Event> {
+        let headers = message.headers.unwrap_or_default();
+        let event = Event::new(message.subject.to_string(), &headers, &message.payload);
+        let is_new = event.header("Nats-Msg-Id").is_none_or(|id| self.had.insert(id.to_owned()));
+        is_new.then_some(event)
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::binaries::{tool, variable};
 use crate::port::free_port;
 use crate::process::Process;
+use crate::{eventually, seen};
 
 /// Which of the two stores that must both work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub enum StoreKind {
 pub struct Store {
     kind: StoreKind,
     port: u16,
+    cluster_port: Option<u16>,
     password: String,
     dir: TempDir,
     process: Option<Process>,
@@ -49,6 +51,22 @@ impl Store {
         Self::start_kind(StoreKind::of_this_run()).await
     }
 
+    /// Starts it in cluster mode: one node that has all slots, and refuses what touches two of them or names no key, as
+    /// any cluster does.
+    pub async fn start_cluster() -> Self {
+        let mut store = Self::stopped(StoreKind::of_this_run());
+        store.cluster_port = Some(free_port());
+        store.restart().await;
+        let mut connection = store.connect().await;
+        redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).exec_async(&mut connection).await.unwrap();
+        eventually("the cluster to have all slots", Duration::from_secs(10), async || {
+            let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection.clone()).await.unwrap();
+            seen(info.contains("cluster_state:ok"), info)
+        })
+        .await;
+        store
+    }
+
     /// Starts the one or the other.
     pub async fn start_kind(kind: StoreKind) -> Self {
         let mut store = Self::stopped(kind);
@@ -60,7 +78,7 @@ impl Store {
     pub fn stopped(kind: StoreKind) -> Self {
         let dir = tempfile::Builder::new().prefix("store.").tempdir().unwrap();
         let password = format!("password-{}", uuid::Uuid::new_v4().simple());
-        Self { kind, port: free_port(), password, dir, process: None }
+        Self { kind, port: free_port(), cluster_port: None, password, dir, process: None }
     }
 
     /// Starts it again on its port with its data.
@@ -74,6 +92,9 @@ impl Store {
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--requirepass", &self.password, "--dir"])
             .arg(self.dir.path())
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+        if let Some(port) = self.cluster_port {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+        }
         let mut process = Process::start("the store", &mut command, self.dir.path());
         process.wait_until_up(self.port, async || self.try_connect().await.is_some()).await;
         self.process = Some(process);

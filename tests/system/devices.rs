@@ -96,6 +96,7 @@ async fn voice_is_an_activity_beside_ones_own() {
     let world = World::start().await;
     let user = world.online_user().await;
     world.service.update(&user, &json!({ "activity": { "type": "playing", "name": "Chess" } })).await;
+    world.later().await;
     world.tell("voice.session.created", &user, "voice-1", json!({ "channel_name": "Lounge" })).await;
     let presence = world.until(&user, "the voice activity", |presence| presence["activity"]["name"] == "Lounge").await;
     assert_eq!(presence["activity"]["type"], "listening");

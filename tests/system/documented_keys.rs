@@ -7,7 +7,7 @@ use redis::AsyncCommands;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::world::{SOON, World};
+use crate::world::{SOON, World, is_second_between};
 
 /// The documented fields of a user's hash, without ours.
 const FIELDS: [&str; 5] = ["status", "custom_status", "activity_type", "activity_name", "last_seen"];
@@ -26,13 +26,13 @@ async fn ttl(world: &World, key: &str) -> i64 {
 async fn a_user_is_a_hash_with_the_documented_fields_and_five_minutes() {
     let world = World::start().await;
     let user = world.online_user().await;
-    let before = now_ms() / 1000;
+    let before = now_ms();
     let activity = json!({ "type": "playing", "name": "Rust Programming" });
     world.service.update(&user, &json!({ "status": "idle", "custom_status": "Working", "activity": activity })).await;
 
     let hash = documented(&world, &user).await;
     let last_seen: i64 = hash["last_seen"].parse().expect("a Unix timestamp");
-    assert!((before..=now_ms() / 1000).contains(&last_seen), "{hash:?}");
+    assert!(is_second_between(before, last_seen, now_ms()), "{hash:?}");
     for (field, value) in [
         ("status", "idle"),
         ("custom_status", "Working"),
@@ -93,14 +93,14 @@ async fn a_user_who_left_reads_offline_in_the_store() {
 async fn typing_is_a_sorted_set_of_users_by_time_for_ten_seconds() {
     let world = World::start().await;
     let (user, channel) = (world.online_user().await, Uuid::new_v4().to_string());
-    let before = now_ms() / 1000;
+    let before = now_ms();
     world.service.post(&user, "/presence/typing", &json!({ "channel_id": channel })).await;
     let key = format!("typing:{channel}");
     let members: Vec<(String, f64)> = world.store.connect().await.zrange_withscores(&key, 0, -1).await.unwrap();
     assert_eq!(members.len(), 1);
     let (member, score) = &members[0];
     assert_eq!(member, user.id());
-    assert!((before..=now_ms() / 1000 + 1).contains(&(score.floor() as i64)), "a Unix timestamp: {score}");
+    assert!(is_second_between(before, score.floor() as i64, now_ms()), "a Unix timestamp: {score}");
     let ttl = ttl(&world, &key).await;
     assert!((1..=10).contains(&ttl), "10 seconds at most: {ttl}");
 }

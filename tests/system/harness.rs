@@ -79,6 +79,15 @@ async fn a_frozen_store_keeps_its_connections_and_answers_when_it_thaws() {
 }
 
 #[tokio::test]
+async fn a_store_in_cluster_mode_refuses_what_touches_two_slots() {
+    let store = Store::start_cluster().await;
+    let mut connection = store.connect().await;
+    redis::cmd("SET").arg("one").arg(1).exec_async(&mut connection).await.unwrap();
+    let error = redis::cmd("MGET").arg("one").arg("two").exec_async(&mut connection).await.unwrap_err();
+    assert_eq!(error.code(), Some("CROSSSLOT"), "{error}");
+}
+
+#[tokio::test]
 async fn the_store_asks_for_its_password() {
     let store = Store::start().await;
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", store.port())).unwrap();

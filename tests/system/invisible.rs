@@ -4,7 +4,7 @@ use presence_tests::{Answer, User, now_ms};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::world::{World, millis, of};
+use crate::world::{World, is_between, millis, of};
 
 /// A read with everything taken out that differs between two users and two moments by nature.
 fn trace(user: &User, answer: &Answer) -> (String, Vec<(String, String)>) {
@@ -48,7 +48,7 @@ async fn an_invisible_user_and_one_who_left_leave_the_same_trace() {
     let at_first = read(&hidden).await;
     assert_eq!(trace(&hidden, &at_first), trace(&gone, &read(&gone).await));
     let last_seen = millis(&at_first.ok()["last_seen"]);
-    assert!((before..=after).contains(&last_seen), "frozen when invisibility began: {last_seen}");
+    assert!(is_between(before, last_seen, after), "frozen when invisibility began: {last_seen}");
 
     world.service.update(&hidden, &json!({ "custom_status": "Nobody knows", "activity": activity })).await;
     world.service.post(&hidden, "/presence/typing", &json!({ "channel_id": Uuid::new_v4() })).await;

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use presence_tests::{Event, JetStream, Nats, Service, ServiceBuilder, Store, User, eventually, seen};
+use presence_tests::{Event, JetStream, Nats, Service, ServiceBuilder, Store, User, eventually, now_ms, seen};
 use serde_json::{Value, json};
 
 /// How long a change may take that nothing holds up.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// How far the service's idea of the store's clock may be off, in milliseconds, on a machine that is busy with tests.
+pub(crate) const CLOCK_ERROR: i64 = 100;
 
 pub(crate) struct World {
     // Dropped in this order, so that the service can end in peace.
@@ -28,7 +31,16 @@ impl World {
 
     /// The same on either kind of NATS.
     pub(crate) async fn on(jetstream: JetStream, make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
-        let (store, nats) = (Store::start().await, Nats::start(jetstream).await);
+        Self::of(Store::start().await, Nats::start(jetstream).await, make).await
+    }
+
+    /// The same on a store in cluster mode.
+    pub(crate) async fn on_cluster(make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
+        let (store, nats) = (Store::start_cluster().await, Nats::start(JetStream::On).await);
+        Self::of(store, nats, |service| make(service.env("REDIS_CLUSTER", "on"))).await
+    }
+
+    async fn of(store: Store, nats: Nats, make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
         let service = make(Service::builder().store(&store).nats(&nats)).start().await;
         Self { service, nats, store }
     }
@@ -75,6 +87,13 @@ impl World {
         .await
     }
 
+    /// Waits until what a gateway tells from now on is later than every update so far by every clock: an update counts
+    /// from the service's idea of the store's clock, a message from the clock of NATS.
+    pub(crate) async fn later(&self) {
+        let now = now_ms();
+        eventually("the clocks to agree", SOON, async || seen(now_ms() > now + CLOCK_ERROR, ())).await;
+    }
+
     /// Returns when everything that was told before has been decided. Each input subject has its own way through the
     /// service, so a message to a new user goes down each of them and must show.
     pub(crate) async fn settle(&self) {
@@ -105,6 +124,16 @@ pub(crate) fn of<'a>(user: &User, events: &'a [Event]) -> Vec<&'a Event> {
 pub(crate) fn millis(time: &Value) -> i64 {
     let text = time.as_str().unwrap_or_else(|| panic!("no time: {time}"));
     chrono::DateTime::parse_from_rfc3339(text).unwrap_or_else(|_| panic!("no RFC 3339 time: {text}")).timestamp_millis()
+}
+
+/// Whether a moment that the service wrote lies between two moments of this test's own clock.
+pub(crate) fn is_between(before: i64, moment: i64, after: i64) -> bool {
+    (before - CLOCK_ERROR..=after + CLOCK_ERROR).contains(&moment)
+}
+
+/// The same in whole seconds.
+pub(crate) fn is_second_between(before: i64, second: i64, after: i64) -> bool {
+    ((before - CLOCK_ERROR) / 1000..=(after + CLOCK_ERROR) / 1000).contains(&second)
 }
 
 /// Asserts that it is a problem as RFC 9457 has it, of that status, and that it tells nothing of our insides.
