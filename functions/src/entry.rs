@@ -1,34 +1,105 @@
 //! How a function starts. Plain functions that are not generic, so that a `main` is a few lines and compiles in no time.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use presence::Host;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use presence::config::Config;
+use presence::events::batch::{Batch, UNAVAILABLE};
+use presence::{Connected, ErrorKind, Host, Sweeper};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 
+use crate::event::{EventHandler, Subscription, sweep_timeouts};
 use crate::start::{self, StartError};
 use crate::{App, http};
 
 /// Serves the routes as a function behind an API gateway, until the host ends the process. What keeps it from starting
 /// is told in words, before anything else happens.
 pub fn http(routes: fn() -> Router<App>) -> ExitCode {
-    start::exit(run(routes))
+    start::exit(runtime().and_then(|runtime| {
+        let config = start::configure()?;
+        runtime.block_on(serve_http(&config, routes))
+    }))
 }
 
-fn run(routes: fn() -> Router<App>) -> Result<(), StartError> {
+/// Processes the batches of one subscription as a function: a batch of messages in, the records that have to come again
+/// out. A batch that fails as a whole, and an event that is no batch, is a function error.
+pub fn batch(subscription: Subscription) -> ExitCode {
+    start::exit(runtime().and_then(|runtime| {
+        let config = start::configure_without_tokens()?;
+        runtime.block_on(serve_batches(&config, subscription))
+    }))
+}
+
+/// Sweeps as a function, whenever a schedule says so.
+pub fn sweep() -> ExitCode {
+    start::exit(runtime().and_then(|runtime| {
+        let config = start::configure_without_tokens()?;
+        runtime.block_on(serve_sweeps(&config))
+    }))
+}
+
+async fn serve_http(config: &Config, routes: fn() -> Router<App>) -> Result<(), StartError> {
+    let (app, carrier) = start::connect(config, Host::Function).await?;
+    start::open(app.service(), &carrier).await;
+    lambda_http::run(http::app(routes(), app)).await.map_err(StartError::Host)
+}
+
+async fn serve_batches(config: &Config, subscription: Subscription) -> Result<(), StartError> {
+    let Connected { service, carrier } = presence::connect(config, Host::Function).await?;
+    start::open(&service, &carrier).await;
+    let handler = EventHandler::new(service, carrier.dead_letters());
+    let serve = |event: LambdaEvent<Batch>| {
+        let handler = handler.clone();
+        async move { handler.handle(subscription, &event.payload).await.map_err(diagnostic) }
+    };
+    lambda_runtime::run(service_fn(serve)).await.map_err(StartError::Host)
+}
+
+async fn serve_sweeps(config: &Config) -> Result<(), StartError> {
+    let Connected { service, carrier } = presence::connect(config, Host::Function).await?;
+    start::open(&service, &carrier).await;
+    // It lives as long as the process, and with it what it knows of outages.
+    let sweeper = Arc::new(Sweeper::new(service));
+    let serve = |event: LambdaEvent<Value>| {
+        let sweeper = sweeper.clone();
+        async move {
+            let time_left = time_left(event.context.deadline());
+            sweep_timeouts::handle(&sweeper, &event.payload, time_left).await.map_err(diagnostic)
+        }
+    };
+    lambda_runtime::run(service_fn(serve)).await.map_err(StartError::Host)
+}
+
+/// One invocation at a time: one thread is enough, and starts faster than many.
+fn runtime() -> Result<Runtime, StartError> {
     if !has_host() {
         return Err(StartError::NoHost);
     }
-    let config = start::configure()?;
-    // One invocation at a time: one thread is enough, and starts faster than many.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    runtime.block_on(async {
-        let (app, _carrier) = start::connect(&config, Host::Function).await?;
-        lambda_http::run(http::app(routes(), app)).await.map_err(StartError::Host)
-    })
+    Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)
 }
 
 /// The runtime library panics without its host; whoever starts a function by hand is better told how to.
 #[expect(clippy::disallowed_methods, reason = "the host's own variable, which is no configuration of ours")]
 fn has_host() -> bool {
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+/// How long the host lets this invocation run; none if it does not say, as the local emulator, whose deadlines are in
+/// 1970.
+#[expect(clippy::disallowed_methods, reason = "the host tells its deadline by its own clock")]
+fn time_left(deadline: SystemTime) -> Option<Duration> {
+    deadline.duration_since(SystemTime::now()).ok()
+}
+
+/// What the invoker of a function is told of a failure.
+fn diagnostic(error: presence::Error) -> Diagnostic {
+    let error_type = match error.kind() {
+        ErrorKind::Unavailable => UNAVAILABLE,
+        ErrorKind::Internal | ErrorKind::RateLimited { .. } => "Internal",
+    };
+    Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
 }

@@ -4,10 +4,12 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use presence::auth::Authenticator;
 use presence::config::{Config, ConfigErrors};
-use presence::{Carrier, ConnectError, Host, telemetry};
+use presence::{Carrier, ConnectError, Host, PresenceService, telemetry};
+use tokio::time::timeout;
 
 use crate::App;
 
@@ -34,9 +36,21 @@ pub enum StartError {
     Host(#[source] lambda_http::Error),
 }
 
+/// How long a function waits for its connections before it takes its first event.
+const OPENING: Duration = Duration::from_secs(1);
+
 /// Reads the configuration and sends the logs where it says. Comes before everything else.
 pub fn configure() -> Result<Config, StartError> {
-    let config = Config::from_env()?;
+    configured(Config::from_env())
+}
+
+/// The same for a process that takes no tokens, and needs no key to check them with.
+pub fn configure_without_tokens() -> Result<Config, StartError> {
+    configured(Config::from_env_without_tokens())
+}
+
+fn configured(config: Result<Config, ConfigErrors>) -> Result<Config, StartError> {
+    let config = config?;
     telemetry::init(config.log_format, &config.log_filter);
     Ok(config)
 }
@@ -48,6 +62,23 @@ pub async fn connect(config: &Config, host: Host) -> Result<(App, Carrier), Star
     let authenticator = Authenticator::new(&config.auth).map_err(StartError::Tokens)?;
     let app = App::new(connected.service, Arc::new(authenticator));
     Ok((app.with_cors_origins(config.cors_origins.iter().map(String::as_str)), connected.carrier))
+}
+
+/// Opens the connections, both at once, before the first event comes: a host lets a function that starts run faster
+/// than it does later. What is away may come later.
+pub async fn open(service: &PresenceService, carrier: &Carrier) {
+    let store = async { service.now().await.is_ok() };
+    let events = async {
+        match carrier {
+            Carrier::Embedded(_) => true,
+            Carrier::Nats(link) => link.has_jetstream().await,
+        }
+    };
+    let opened = async { futures::join!(store, events) };
+    match timeout(OPENING, opened).await {
+        Ok((true, _)) => {}
+        _ => tracing::warn!("not everything can be reached yet; it is tried again when it is needed"),
+    }
 }
 
 /// How a process ends: what went wrong goes to the standard error in words, since there may be no log yet.

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::domain::{Pending, RateLimited, Rules, Timestamp, Traceparent, UserId, UserRecord};
+use crate::domain::{Pending, RateLimited, Rules, Status, Timestamp, Traceparent, UserId, UserRecord};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, EventKind, EventPublisher};
 use crate::service::UserInput;
@@ -98,6 +98,7 @@ impl Road<'_> {
         };
         let mut changes = Vec::new();
         let mut changed = Vec::new();
+        let mut held = None;
         for (place, loaded) in open.into_iter().zip(loaded) {
             let loaded = match loaded {
                 Ok(loaded) => loaded,
@@ -106,7 +107,15 @@ impl Road<'_> {
                     continue;
                 }
             };
-            let decided = self.transition(&work[place], &loaded.record, now);
+            let mut decided = self.transition(&work[place], &loaded.record, now);
+            if has_returned(&decided, &loaded.record) {
+                if held.is_none() {
+                    held = Some(self.is_held(now).await);
+                }
+                if held == Some(true) {
+                    pass_over_absence(&mut decided, &loaded.record);
+                }
+            }
             if is_same(&decided.record, &loaded.record) {
                 let revision = loaded.revision;
                 written.push(Written { place, loaded, revision, remind_at: None, changed: false, decided });
@@ -147,7 +156,8 @@ impl Road<'_> {
 
     fn transition(&self, work: &Work<'_>, record: &UserRecord, now: Timestamp) -> Decided {
         let mut record = record.clone();
-        if work.inputs.is_empty() {
+        // To look after a change ends nobody's session: that may be held.
+        if let Some((Index::Deadlines, _)) = work.due {
             record.expire(now, &work.trace, self.rules);
         }
         let mut refused = Vec::with_capacity(work.inputs.len());
@@ -156,6 +166,12 @@ impl Road<'_> {
             refused.push(record.apply(&input.input, now, trace, self.rules).err());
         }
         Decided { record, at: now, refused }
+    }
+
+    /// Whether expiries are held. If that can't be known, none is.
+    async fn is_held(&self, now: Timestamp) -> bool {
+        let held_until = self.store.held_until().await.ok().flatten();
+        held_until.is_some_and(|until| now < until)
     }
 
     /// Publishes what is pending, and finishes what was written. What fails here is found again by the sweeper.
@@ -189,7 +205,7 @@ impl Road<'_> {
             return None;
         }
         let now = written.decided.at;
-        let new_deadline = record.next_deadline(now, self.rules);
+        let new_deadline = record.next_deadline(record.settled_at, self.rules);
         let before = &written.loaded.record;
         let old_deadline = match work.due {
             Some((Index::Deadlines, at)) => Some(at),
@@ -220,6 +236,26 @@ fn events(pending: &Pending) -> impl Iterator<Item = Event> + use<> {
     let status = pending.status.then(|| event(EventKind::Status));
     let activity = pending.activity.then(|| event(EventKind::Activity));
     status.into_iter().chain(activity)
+}
+
+/// Whether a session's end was decided just now, and something that happened after it.
+fn has_returned(decided: &Decided, before: &UserRecord) -> bool {
+    let mut new = decided.record.pending.iter().filter(|pending| pending.presence.version > before.version);
+    new.next().is_some_and(|first| first.at < decided.at) && new.next().is_some()
+}
+
+/// While expiries are held, those of a user who has returned are not told, only the return. It is told even if it looks
+/// like what was told last: somebody may have read in between.
+fn pass_over_absence(decided: &mut Decided, before: &UserRecord) {
+    let now = decided.at;
+    let is_absence = |pending: &Pending| pending.presence.version > before.version && pending.at < now;
+    let pending = std::mem::take(&mut decided.record.pending);
+    let (absences, mut told): (Vec<Pending>, Vec<Pending>) = pending.into_iter().partition(is_absence);
+    if let Some(first) = told.iter_mut().find(|pending| pending.presence.version > before.version) {
+        first.status |= absences.iter().any(|absence| absence.status);
+        first.activity |= absences.iter().any(|absence| absence.activity) && first.presence.status != Status::Offline;
+    }
+    decided.record.pending = told;
 }
 
 /// Whether nothing has changed but that time has passed without anything to tell.

@@ -1,9 +1,10 @@
 //! The sweeper: looks at users whose deadline has passed, and at changes that may not have been published. Its work
 //! grows with those, not with the users online. Any number of sweepers may be at work.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
@@ -11,14 +12,15 @@ use crate::decide::Work;
 use crate::domain::{Timestamp, Traceparent};
 use crate::error::{Error, ErrorKind};
 use crate::service::PresenceService;
-use crate::store::{Due, Ending, Index, SHARDS};
+use crate::store::{Due, Ending, Index, PresenceStore, SHARDS, TICKER_SIGN};
 
 /// How many users are decided together.
 const BATCH: usize = 500;
 /// How many shards are swept at once.
 const SHARDS_AT_ONCE: usize = 4;
-/// A store that was away for longer than this has kept heartbeats from being heard: expiries are held.
-const OUTAGE: Duration = Duration::from_secs(2);
+/// A store that was away for as long as this has kept heartbeats from being heard: expiries are held. By then the sign
+/// that its last ticker left is gone.
+const OUTAGE: Duration = TICKER_SIGN;
 /// When to look again at a user whose record can't be read.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -26,10 +28,19 @@ const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 pub struct Sweeper {
     service: Arc<PresenceService>,
     name: String,
-    away_since: Mutex<Option<Instant>>,
+    contact: Mutex<Contact>,
 }
 
-/// What one tick did.
+/// Whether the store answers this sweeper.
+#[derive(Default)]
+struct Contact {
+    /// When it last did.
+    reached: Option<Instant>,
+    /// Since when it did not, if that was never made up for.
+    away_since: Option<Instant>,
+}
+
+/// What one pass did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
     /// Users whose deadline had passed.
@@ -45,22 +56,38 @@ pub struct Swept {
 impl Sweeper {
     /// A sweeper over the service's store.
     pub fn new(service: Arc<PresenceService>) -> Self {
-        Self { service, name: Uuid::new_v4().to_string(), away_since: Mutex::new(None) }
+        Self { service, name: Uuid::new_v4().to_string(), contact: Mutex::default() }
     }
 
-    /// Looks at everyone who is due, once. To be called each second.
+    /// The pass of a process that makes one each second: it leaves a sign, by which those who only help out know that
+    /// they are not needed.
     pub async fn tick(&self) -> Result<Swept, Error> {
-        let result = self.sweep().await;
+        let swept = self.sweep().await?;
+        self.store().sign_ticker().await?;
+        Ok(swept)
+    }
+
+    /// Looks at everyone who is due, once.
+    pub async fn sweep(&self) -> Result<Swept, Error> {
+        let started = Instant::now();
+        let result = self.pass().await;
         if matches!(&result, Err(error) if error.kind() == ErrorKind::Unavailable) {
-            let mut away_since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
-            away_since.get_or_insert_with(Instant::now);
+            let mut contact = self.contact();
+            let since = contact.reached.map_or(started, |reached| reached.max(started));
+            contact.away_since.get_or_insert(since);
         }
         result
     }
 
-    async fn sweep(&self) -> Result<Swept, Error> {
+    /// Whether a process sweeps each second.
+    pub async fn has_ticker(&self) -> Result<bool, Error> {
+        Ok(self.store().has_ticker().await?)
+    }
+
+    async fn pass(&self) -> Result<Swept, Error> {
         let now = self.service.now().await?;
-        let held_until = self.held_until(now).await?.filter(|until| now < *until);
+        let held_until = self.held_until(now).await?;
+        self.reached();
         let mut swept = Swept { held_until, ..Swept::default() };
         swept.reminded = self.sweep_index(Index::Reminders, now).await?.0;
         if held_until.is_none() {
@@ -69,40 +96,57 @@ impl Sweeper {
         Ok(swept)
     }
 
-    /// After an outage the heartbeats that could not be heard get time to be heard, before anyone is told offline.
+    /// Until when expiries are held. After an outage the heartbeats that could not be heard get time to be heard, before
+    /// anyone is told offline.
+    ///
+    /// If somebody else ticked all along it was not the store that was away but this sweeper, and nothing is held. One
+    /// who notices an outage holds before it leaves its sign, so whoever sees the sign sees the hold.
     async fn held_until(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        let held = self.service.store().held_until().await?;
-        let away = self.away_since.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if away.is_none_or(|since| since.elapsed() < OUTAGE) {
-            return Ok(held);
+        let store = self.store();
+        let away_since = self.contact().away_since;
+        if let Some(since) = away_since {
+            if since.elapsed() >= OUTAGE && !store.has_ticker().await? {
+                let until = now + self.service.rules().heartbeat_interval;
+                store.hold(until).await?;
+                tracing::warn!(%until, "the store was away: expiries are held");
+            }
+            self.contact().away_since = None;
         }
-        let until = now + self.service.rules().heartbeat_interval;
-        tracing::warn!(%until, "the store was away: expiries are held");
-        self.service.store().hold(until).await?;
-        Ok(Some(until))
+        Ok(store.held_until().await?.filter(|until| now < *until))
     }
 
     /// Sweeps every shard of an index that has someone due. Sweepers begin at different shards.
     async fn sweep_index(&self, index: Index, now: Timestamp) -> Result<(usize, Duration), Error> {
         let first = self.name.as_bytes()[0];
         let shards = (0..SHARDS).map(|shard| shard.wrapping_add(first) % SHARDS);
-        let swept = stream::iter(shards.map(|shard| self.sweep_shard(index, shard, now)));
+        let looks = shards.map(|shard| async move { (shard, self.store().due(index, shard, now, 1).await) });
+        let mut waiting = Vec::new();
+        for (shard, due) in join_all(looks).await {
+            match due {
+                Ok(due) if due.is_empty() => {}
+                Ok(_) => waiting.push(shard),
+                Err(error) => pass_over(index, shard, error.into())?,
+            }
+        }
+        let swept = waiting.into_iter().map(|shard| async move {
+            match self.sweep_shard(index, shard, now).await {
+                Ok(swept) => Ok(swept),
+                Err(error) => pass_over(index, shard, error).map(|()| (0, Duration::ZERO)),
+            }
+        });
         let add = |(users, lag): (usize, Duration), more: (usize, Duration)| async move {
             Ok((users + more.0, lag.max(more.1)))
         };
-        swept.buffer_unordered(SHARDS_AT_ONCE).try_fold((0, Duration::ZERO), add).await
+        stream::iter(swept).buffer_unordered(SHARDS_AT_ONCE).try_fold((0, Duration::ZERO), add).await
     }
 
     async fn sweep_shard(&self, index: Index, shard: u8, now: Timestamp) -> Result<(usize, Duration), Error> {
-        let store = self.service.store();
         let (mut users, mut lag) = (0, Duration::ZERO);
-        while !store.due(index, shard, now, 1).await?.is_empty() {
-            if !store.take_shard(shard, &self.name).await? {
-                break;
-            }
+        while self.store().take_shard(shard, &self.name).await? {
             let result = self.sweep_batch(index, shard, now).await;
-            store.release_shard(shard, &self.name).await?;
+            self.store().release_shard(shard, &self.name).await?;
             let (count, late) = result?;
+            self.reached();
             users += count;
             lag = lag.max(late);
             if count < BATCH {
@@ -113,7 +157,7 @@ impl Sweeper {
     }
 
     async fn sweep_batch(&self, index: Index, shard: u8, now: Timestamp) -> Result<(usize, Duration), Error> {
-        let due = self.service.store().due(index, shard, now, BATCH).await?;
+        let due = self.store().due(index, shard, now, BATCH).await?;
         let trace = Traceparent::generate();
         let work = |due: &Due| Work {
             user_id: due.user_id,
@@ -123,23 +167,51 @@ impl Sweeper {
         };
         let work: Vec<Work<'_>> = due.iter().map(work).collect();
         let decided = self.service.road().decide(&work).await;
+        let mut lag = Duration::ZERO;
         let mut unreadable = Vec::new();
+        let mut contended = 0;
         for (due, decided) in due.iter().zip(decided) {
             match decided {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Internal => {
+                Ok(decided) => lag = lag.max(decided.at.since(due.at)),
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    contended += 1;
+                    if contended == work.len() {
+                        return Err(error);
+                    }
+                }
+                Err(error) => {
                     tracing::error!(user_id = %due.user_id, %error, "a record can't be read");
                     unreadable.push(put_off(index, due, now + UNREADABLE_PAUSE));
                 }
-                Err(error) => return Err(error),
             }
         }
         if !unreadable.is_empty() {
-            self.service.store().finish(&unreadable).await?;
+            self.store().finish(&unreadable).await?;
         }
-        let lag = due.iter().map(|due| now.since(due.at)).max().unwrap_or_default();
-        Ok((due.len(), lag))
+        // Those stay due, and come again with the next pass.
+        Ok((work.len() - contended, lag))
     }
+
+    fn store(&self) -> &dyn PresenceStore {
+        self.service.store()
+    }
+
+    fn contact(&self) -> MutexGuard<'_, Contact> {
+        self.contact.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reached(&self) {
+        self.contact().reached = Some(Instant::now());
+    }
+}
+
+/// What can't be read in one shard does not stand in front of the others; a store that is away stops the pass.
+fn pass_over(index: Index, shard: u8, error: Error) -> Result<(), Error> {
+    if error.kind() == ErrorKind::Unavailable {
+        return Err(error);
+    }
+    tracing::error!(?index, shard, %error, "a shard can't be swept");
+    Ok(())
 }
 
 /// Keeps a user who can't be decided from standing in front of the others.

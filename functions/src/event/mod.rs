@@ -6,6 +6,7 @@ pub mod connection_opened;
 pub mod heartbeat_received;
 pub mod payload;
 mod plan;
+pub mod sweep_timeouts;
 #[cfg(test)]
 mod testing;
 pub mod voice_session_created;

@@ -52,6 +52,10 @@ pub struct BatchResponse {
     pub batch_item_failures: Vec<BatchItemFailure>,
 }
 
+/// The `errorType` of a function error that says that the store is away. Nothing is known against any record of the
+/// batch then: whoever sent it waits, and counts no attempt.
+pub const UNAVAILABLE: &str = "Unavailable";
+
 /// A record that could not be processed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

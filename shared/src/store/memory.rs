@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 
 use super::redis::Stored;
-use super::{Change, Committed, Due, Ending, Heartbeat, Index, Loaded, PresenceStore, SHARDS, StoreError, shard_of};
+use super::{
+    Change, Committed, Due, Ending, Heartbeat, Index, Loaded, PresenceStore, SHARDS, StoreError, TICKER_SIGN, shard_of,
+};
 use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, UserId, UserRecord};
 
 /// How long a user's sessions are kept after the last commit or heartbeat.
@@ -29,6 +31,7 @@ struct State {
     expiries: BTreeSet<(Timestamp, Expiring)>,
     indexes: BTreeMap<Index, ByTime>,
     held_until: Option<Timestamp>,
+    ticker_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -259,6 +262,15 @@ impl PresenceStore for MemoryStore {
     async fn hold(&self, until: Timestamp) -> Result<(), StoreError> {
         self.state().held_until = Some(until);
         Ok(())
+    }
+
+    async fn sign_ticker(&self) -> Result<(), StoreError> {
+        self.state().ticker_until = Some(wall_clock() + TICKER_SIGN);
+        Ok(())
+    }
+
+    async fn has_ticker(&self) -> Result<bool, StoreError> {
+        Ok(self.state().ticker_until.is_some_and(|until| wall_clock() < until))
     }
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {

@@ -6,6 +6,8 @@
 mod memory;
 mod redis;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 pub use self::memory::MemoryStore;
@@ -49,6 +51,12 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// Holds expiries until then.
     async fn hold(&self, until: Timestamp) -> Result<(), StoreError>;
 
+    /// Leaves a sign that someone sweeps each second. It holds for [`TICKER_SIGN`].
+    async fn sign_ticker(&self) -> Result<(), StoreError>;
+
+    /// Whether there is such a sign.
+    async fn has_ticker(&self) -> Result<bool, StoreError>;
+
     /// Notes that the user types, and says whether the others are to be told.
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError>;
 
@@ -61,6 +69,9 @@ pub trait PresenceStore: Send + Sync + 'static {
 
 /// Into how many shards each index is spread, so that no single key takes every write.
 pub const SHARDS: u8 = 32;
+
+/// How long the sign of someone who sweeps each second holds: two ticks may fail to come in time.
+pub const TICKER_SIGN: Duration = Duration::from_secs(3);
 
 /// The shard of both indexes that a user belongs to.
 pub fn shard_of(user: UserId) -> u8 {

@@ -45,6 +45,9 @@ pub(super) fn sweeper(shard: u8) -> String {
 /// Until when expiries are held.
 pub(super) const HOLD: &str = "presence:hold";
 
+/// There while someone sweeps each second.
+pub(super) const TICKER: &str = "presence:ticker";
+
 /// The field of a session.
 pub(super) fn session(id: &SessionId) -> String {
     format!("{SESSION}{id}")

@@ -13,7 +13,9 @@ use futures::future::{join_all, try_join_all};
 use redis::{FromRedisValue, Script, ScriptInvocation, cmd};
 
 use self::connection::Connection;
-use super::{Change, Committed, Due, Ending, Heartbeat, Index, Loaded, PresenceStore, StoreError, shard_of};
+use super::{
+    Change, Committed, Due, Ending, Heartbeat, Index, Loaded, PresenceStore, StoreError, TICKER_SIGN, shard_of,
+};
 use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, UserId};
 
 /// The fields that a record was loaded from.
@@ -255,13 +257,24 @@ impl PresenceStore for RedisStore {
         let mut command = cmd("ZRANGEBYSCORE");
         command.arg(keys::index(index, shard)).arg("-inf").arg(now.millis());
         command.arg("WITHSCORES").arg("LIMIT").arg(0).arg(limit);
-        let entries: Vec<(String, f64)> = self.query(&command).await?;
-        let due = |(member, score): (String, f64)| {
-            let user_id =
-                member.parse().map_err(|_| StoreError::Corrupt("an index entry that is no user".to_owned()))?;
-            Ok(Due { user_id, at: Timestamp::from_millis(score as i64) })
-        };
-        entries.into_iter().map(due).collect()
+        loop {
+            let entries: Vec<(String, f64)> = self.query(&command).await?;
+            let (mut due, mut strangers) = (Vec::with_capacity(entries.len()), Vec::new());
+            for (name, score) in entries {
+                match name.parse::<UserId>() {
+                    Ok(user_id) if member(user_id) == name => {
+                        due.push(Due { user_id, at: Timestamp::from_millis(score as i64) });
+                    }
+                    _ => strangers.push(name),
+                }
+            }
+            if strangers.is_empty() {
+                return Ok(due);
+            }
+            // They would stand in front of the users for ever.
+            tracing::error!(?index, shard, entries = strangers.len(), "what is no user is taken out of an index");
+            self.query::<()>(cmd("ZREM").arg(keys::index(index, shard)).arg(strangers)).await?;
+        }
     }
 
     async fn take_shard(&self, shard: u8, sweeper: &str) -> Result<bool, StoreError> {
@@ -286,6 +299,16 @@ impl PresenceStore for RedisStore {
         let mut command = cmd("SET");
         command.arg(keys::HOLD).arg(until.millis()).arg("PXAT").arg(until.millis());
         self.query(&command).await
+    }
+
+    async fn sign_ticker(&self) -> Result<(), StoreError> {
+        let mut command = cmd("SET");
+        command.arg(keys::TICKER).arg(1).arg("PX").arg(TICKER_SIGN.as_millis() as u64);
+        self.query(&command).await
+    }
+
+    async fn has_ticker(&self) -> Result<bool, StoreError> {
+        self.query(cmd("EXISTS").arg(keys::TICKER)).await
     }
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
