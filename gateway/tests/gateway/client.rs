@@ -48,7 +48,10 @@ impl Client {
         identify.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.send(&json!({ "op": 2, "d": identify })).await;
         let ready = self.frame().await;
-        assert_eq!((&ready["op"], &ready["t"], &ready["d"]["user_id"]), (&json!(0), &json!("READY"), &json!(user.id())));
+        assert_eq!(
+            (&ready["op"], &ready["t"], &ready["d"]["user_id"]),
+            (&json!(0), &json!("READY"), &json!(user.id()))
+        );
         ready["d"]["session_id"].as_str().unwrap().to_owned()
     }
 

@@ -84,9 +84,11 @@ async fn a_frame_far_too_large_is_refused_at_its_head_and_the_client_hears_why()
 #[tokio::test]
 async fn text_that_is_not_utf8_and_frames_that_are_not_masked_are_refused() {
     let world = World::start().await;
-    for (bytes, code) in
-        [(vec![0x81, 0x81, 0, 0, 0, 0, 0xff], 1007), (vec![0x81, 0x01, b'x'], 1002), (vec![0xf1, 0x80, 0, 0, 0, 0], 1002)]
-    {
+    for (bytes, code) in [
+        (vec![0x81, 0x81, 0, 0, 0, 0, 0xff], 1007),
+        (vec![0x81, 0x01, b'x'], 1002),
+        (vec![0xf1, 0x80, 0, 0, 0, 0], 1002),
+    ] {
         let (mut client, _) = world.connect(&User::new()).await;
         let MaybeTlsStream::Plain(stream) = client.socket.get_mut() else { panic!("there is no TLS here") };
         stream.write_all(&bytes).await.unwrap();

@@ -170,12 +170,7 @@ async fn follow_a_storm(world: &Arc<World>) {
     }
 }
 
-async fn open_or_close(
-    world: &World,
-    user_id: UserId,
-    at: Timestamp,
-    kind: InputKind,
-) {
+async fn open_or_close(world: &World, user_id: UserId, at: Timestamp, kind: InputKind) {
     let input = Input { at, kind };
     let input = UserInput { user_id, input, traceparent: None };
     world.service.apply(&[input]).await.pop().unwrap().unwrap();

@@ -53,16 +53,10 @@ impl World {
     }
 
     /// On a service and a carrier of one's own making.
-    pub(crate) async fn on(
-        service: Arc<PresenceService>,
-        carrier: &Carrier,
-        config: &Config,
-        limits: Limits,
-    ) -> Self {
+    pub(crate) async fn on(service: Arc<PresenceService>, carrier: &Carrier, config: &Config, limits: Limits) -> Self {
         let authenticator = Arc::new(Authenticator::new(&config.auth).unwrap());
         let shutdown = CancellationToken::new();
-        let (gateway, upkeep) =
-            Gateway::new(service.clone(), authenticator, carrier, limits, shutdown.clone());
+        let (gateway, upkeep) = Gateway::new(service.clone(), authenticator, carrier, limits, shutdown.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let router = presence_gateway::router(gateway.clone());
