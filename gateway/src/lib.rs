@@ -11,6 +11,7 @@ mod gateway;
 mod hub;
 mod limits;
 mod outbox;
+mod page;
 mod rate;
 mod report;
 mod session;
@@ -19,4 +20,5 @@ mod upgrade;
 
 pub use gateway::{Gateway, Upkeep};
 pub use limits::Limits;
+pub use page::page;
 pub use upgrade::{PATH, router};
