@@ -16,8 +16,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::background;
 use crate::server::{Limits, Server};
+use crate::{background, inputs};
 
 /// Requests that are served at once. More are told to come again in a second: at a thousand requests a second or more,
 /// which any machine can serve, nobody waits longer than that for the ones before them.
@@ -62,7 +62,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         None => None,
     };
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
-    let (app, _carrier) = start::connect(config, Host::Process).await?;
+    let (mut app, carrier) = start::connect(config, Host::Process).await?;
+    let inputs = inputs::start(&carrier, app.service().clone(), shutdown.clone());
+    if let Some(inputs) = &inputs {
+        let readiness = inputs.readiness();
+        app = app.with_probe("subscriptions", move || readiness.is_ready());
+    }
 
     // The listener of the probes, if there is one, lives as long as the other needs to finish.
     let served = CancellationToken::new();
@@ -77,6 +82,9 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     announce(config, &listener);
     let server = Server { router: http::app(routes, app), refusal: http::refusal(), limits };
     server.serve(listener, shutdown).await;
+    if let Some(inputs) = inputs {
+        inputs.ended().await;
+    }
 
     served.cancel();
     tasks.close();
