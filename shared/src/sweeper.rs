@@ -110,9 +110,11 @@ impl Sweeper {
                 store.hold(until).await?;
                 tracing::warn!(%until, "the store was away: expiries are held");
             }
-            self.contact().away_since = None;
         }
-        Ok(store.held_until().await?.filter(|until| now < *until))
+        let held_until = store.held_until().await?;
+        // Only an answer ends an outage.
+        self.contact().away_since = None;
+        Ok(held_until.filter(|until| now < *until))
     }
 
     /// Sweeps every shard of an index that has someone due. Sweepers begin at different shards.
