@@ -105,7 +105,8 @@ impl Sweeper {
         let store = self.store();
         let away_since = self.contact().away_since;
         if let Some(since) = away_since {
-            if since.elapsed() >= OUTAGE && !store.has_ticker().await? {
+            let somebody_ticked = store.has_ticker().await?;
+            if since.elapsed() >= OUTAGE && !somebody_ticked {
                 let until = now + self.service.rules().heartbeat_interval;
                 store.hold(until).await?;
                 tracing::warn!(%until, "the store was away: expiries are held");

@@ -3,6 +3,9 @@
 use std::ops::Deref;
 use std::process::Command;
 
+use bytes::Bytes;
+use http::Request;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::binaries::{ours, profile_dir, tool, variable, workspace};
@@ -27,8 +30,14 @@ impl Emulator {
     /// Starts it; its functions inherit where the store and NATS are. The functions themselves start at their first
     /// request.
     pub async fn start(store: &Store, nats: &Nats) -> Self {
+        Self::start_with(store, nats, &[]).await
+    }
+
+    /// The same with variables of the configuration.
+    pub async fn start_with(store: &Store, nats: &Nats, variables: &[(&str, &str)]) -> Self {
         // The emulator would build what is missing, for minutes, and nobody would know why it hangs.
         ours("get-presence");
+        ours("sweep-timeouts");
         let dir = tempfile::Builder::new().prefix("emulator.").tempdir().unwrap();
         let port = free_port();
         let target = profile_dir();
@@ -43,10 +52,19 @@ impl Emulator {
             .env("CARGO_NET_OFFLINE", "true")
             .env("REDIS_URL", store.url())
             .env("NATS_URL", nats.url())
-            .env("JWT_DEVELOPMENT_TOKENS", "on");
+            .env("JWT_DEVELOPMENT_TOKENS", "on")
+            .envs(variables.iter().copied());
         let mut process = Process::start("cargo lambda watch", &mut command, dir.path());
         process.wait_until_up(port, async || true).await;
         Self { api: Api::at(port), process, _dir: dir }
+    }
+
+    /// Invokes a function as Lambda's API does: the status, which is 500 for a function error, and what the function says.
+    pub async fn invoke(&self, function: &str, event: &Value) -> (u16, Value) {
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let request = Request::post(path).body(Bytes::from(event.to_string())).unwrap();
+        let answer = self.send(request).await;
+        (answer.status, answer.json())
     }
 
     /// Everything it and its functions logged so far.

@@ -10,6 +10,7 @@
 mod devices;
 mod documented_keys;
 mod events;
+mod fn_invoke;
 mod golden;
 mod harness;
 mod invisible;

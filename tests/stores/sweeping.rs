@@ -1,0 +1,350 @@
+//! The sweeper on a real store: outages, records that can't be read, keys that are gone, many sweepers, and what a pass
+//! costs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use presence::domain::{Input, InputKind, Rules, Status, Timestamp, UserId};
+use presence::service::UserInput;
+use presence::store::{Index, RedisConfig, RedisStore, shard_of};
+use presence::sweeper::Swept;
+use presence::{Error, ErrorKind, Sweeper};
+use presence_tests::{Fault, Proxy, Store, eventually, now_ms};
+use redis::AsyncCommands;
+use uuid::Uuid;
+
+use crate::world::World;
+
+const TIMEOUT: Duration = Duration::from_secs(45);
+const INTERVAL: Duration = Duration::from_secs(30);
+/// After so long without the store a sweeper takes it for an outage.
+const OUTAGE: Duration = Duration::from_secs(3);
+
+/// A world on the server behind this port.
+fn world_at(server: &Store, port: u16) -> World {
+    let config = RedisConfig { url: server.url_through(port), cluster: false, wait_replicas: 0 };
+    let store = RedisStore::new(&config, Rules::default()).unwrap();
+    World::over(Arc::new(store), Timestamp::from_millis(now_ms()))
+}
+
+fn world_on(server: &Store) -> World {
+    world_at(server, server.port())
+}
+
+fn somebody() -> UserId {
+    UserId::new(Uuid::new_v4())
+}
+
+/// A user of the first shard.
+fn somebody_of_one_shard() -> UserId {
+    let mut bytes = *Uuid::new_v4().as_bytes();
+    bytes[15] = 0;
+    UserId::new(Uuid::from_bytes(bytes))
+}
+
+fn opens() -> InputKind {
+    InputKind::Opened { session_id: "a".parse().unwrap(), platform: None, status: None }
+}
+
+fn beats() -> InputKind {
+    InputKind::Heartbeat { session_id: "a".parse().unwrap(), platform: None }
+}
+
+/// Many users who come online at this moment, one session each.
+async fn all_open(world: &World, users: &[UserId]) {
+    let opens = |user: &UserId| UserInput {
+        user_id: *user,
+        input: Input { at: world.now(), kind: opens() },
+        traceparent: None,
+    };
+    let inputs: Vec<UserInput> = users.iter().map(opens).collect();
+    assert!(world.service.apply(&inputs).await.iter().all(Result::is_ok));
+}
+
+async fn status(world: &World, user: UserId) -> Status {
+    world.service.presence(somebody(), user).await.unwrap().status
+}
+
+/// What was told since the last call: of whom, and which status, in its order.
+fn told(world: &World) -> Vec<(UserId, String)> {
+    let look = |event: &presence::events::Event| {
+        let frame: serde_json::Value = serde_json::from_slice(&event.frame).unwrap();
+        (event.user_id, frame["d"]["status"].as_str().unwrap().to_owned())
+    };
+    world.told.take().iter().map(look).collect()
+}
+
+fn is_unavailable(result: &Result<Swept, Error>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable)
+}
+
+/// The store is away from this world for long enough to be an outage; the sweeper tries all along.
+async fn outage(world: &World, proxy: &Proxy, meanwhile: impl AsyncFn()) {
+    proxy.set(Fault::Reset);
+    let since = Instant::now();
+    eventually("the outage to be long enough", 4 * OUTAGE, async || {
+        assert!(is_unavailable(&world.sweeper.tick().await), "the store is away");
+        meanwhile().await;
+        if since.elapsed() > OUTAGE { Ok(()) } else { Err(since.elapsed()) }
+    })
+    .await;
+    proxy.set(Fault::None);
+}
+
+#[tokio::test]
+async fn after_an_outage_nobody_is_told_offline_for_one_interval_by_any_sweeper() {
+    let server = Store::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let world = world_at(&server, proxy.port());
+    let user = somebody();
+    world.happens(user, opens()).await;
+    world.told.take();
+    world.turn(TIMEOUT);
+    outage(&world, &proxy, async || {}).await;
+
+    let held = world.sweeper.tick().await.unwrap();
+    assert_eq!(held, Swept { held_until: Some(world.now() + INTERVAL), ..Swept::default() });
+    let newcomer = Sweeper::new(world.service.clone());
+    assert_eq!(newcomer.tick().await.unwrap(), held, "it learns of the hold from the store");
+    assert_eq!(status(&world, user).await, Status::Offline, "reads are not held");
+    world.turn(INTERVAL - Duration::from_millis(1));
+    assert_eq!(newcomer.tick().await.unwrap(), held);
+    assert_eq!(told(&world), []);
+
+    world.turn(Duration::from_millis(1));
+    let swept = world.sweeper.tick().await.unwrap();
+    assert_eq!((swept.expired, swept.lag, swept.held_until), (1, INTERVAL, None));
+    assert_eq!(told(&world), [(user, "offline".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_blip_of_the_store_holds_nothing() {
+    let server = Store::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let world = world_at(&server, proxy.port());
+    let user = somebody();
+    world.happens(user, opens()).await;
+    world.told.take();
+    world.turn(TIMEOUT);
+    proxy.set(Fault::Reset);
+    assert!(is_unavailable(&world.sweeper.tick().await));
+    proxy.set(Fault::None);
+    let swept = world.sweeper.tick().await.unwrap();
+    assert_eq!((swept.expired, swept.held_until), (1, None));
+    assert_eq!(told(&world), [(user, "offline".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_sweeper_that_alone_was_cut_off_holds_up_nobody() {
+    let server = Store::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let (cut_off, other) = (world_at(&server, proxy.port()), world_on(&server));
+    let user = somebody();
+    cut_off.happens(user, opens()).await;
+    outage(&cut_off, &proxy, async || {
+        other.sweeper.tick().await.unwrap();
+    })
+    .await;
+    cut_off.turn(TIMEOUT);
+    let swept = cut_off.sweeper.tick().await.unwrap();
+    assert_eq!((swept.expired, swept.held_until), (1, None));
+}
+
+#[tokio::test]
+async fn one_who_returns_while_expiries_are_held_is_told_as_returned_and_never_as_gone() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let (returning, staying_away) = (somebody(), somebody());
+    all_open(&world, &[returning, staying_away]).await;
+    let before = world.service.presence(returning, returning).await.unwrap().version;
+    world.told.take();
+    world.turn(TIMEOUT);
+    world.store.hold(world.now() + INTERVAL).await.unwrap();
+    let gone = world.service.presence(somebody(), returning).await.unwrap();
+    assert_eq!(gone.status, Status::Offline);
+
+    world.turn(Duration::from_secs(10));
+    world.happens(returning, beats()).await;
+    let back = world.service.presence(somebody(), returning).await.unwrap();
+    assert!(before < gone.version && gone.version < back.version, "whoever read in between learns of the return");
+    assert_eq!(told(&world), [(returning, "online".to_owned())]);
+
+    world.turn(Duration::from_secs(20));
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 1);
+    assert_eq!(told(&world), [(staying_away, "offline".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_is_pending_is_told_while_expiries_are_held_and_ends_nobody() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let user = somebody();
+    world.told.set_away(true);
+    world.happens(user, opens()).await;
+    world.turn(TIMEOUT);
+    world.store.hold(world.now() + INTERVAL).await.unwrap();
+    world.told.set_away(false);
+    let held = world.sweeper.tick().await.unwrap();
+    assert_eq!((held.reminded, held.expired), (1, 0));
+    assert_eq!(told(&world), [(user, "online".to_owned())]);
+    world.turn(INTERVAL);
+    let swept = world.sweeper.tick().await.unwrap();
+    assert_eq!((swept.reminded, swept.expired), (0, 1));
+    assert_eq!(told(&world), [(user, "offline".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_expiry_that_a_crash_kept_from_the_index_is_found_by_its_reminder() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let user = somebody();
+    world.told.set_away(true);
+    world.happens(user, opens()).await;
+    world.told.set_away(false);
+    // As if the process had died between the commit and what comes after it.
+    let deadlines = format!("presence:deadlines:{}", shard_of(user));
+    let taken_out: usize = server.connect().await.zrem(deadlines, user.to_string()).await.unwrap();
+    assert_eq!(taken_out, 1);
+    world.turn(TIMEOUT);
+    let swept = world.sweeper.tick().await.unwrap();
+    assert_eq!((swept.reminded, swept.expired), (1, 1));
+    assert_eq!(told(&world), [(user, "online".to_owned()), (user, "offline".to_owned())]);
+    assert_eq!(world.sweeper.tick().await.unwrap(), Swept::default());
+}
+
+#[tokio::test]
+async fn a_user_whose_hash_is_gone_is_told_offline_at_the_deadline() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let user = somebody();
+    world.happens(user, opens()).await;
+    let opened_at = world.now();
+    world.told.take();
+    let deleted: usize = server.connect().await.del(format!("presence:user:{user}")).await.unwrap();
+    assert_eq!(deleted, 1);
+    world.turn(TIMEOUT - Duration::from_millis(1));
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 0);
+    world.turn(Duration::from_millis(1));
+    let read = world.service.presence(somebody(), user).await.unwrap();
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 1);
+    let events = world.told.take();
+    assert_eq!(events.len(), 1);
+    let frame: serde_json::Value = serde_json::from_slice(&events[0].frame).unwrap();
+    assert_eq!(frame["d"], serde_json::to_value(&read).unwrap());
+    let deadline = (opened_at + TIMEOUT).millis() as u64;
+    assert_eq!((read.status, read.version, read.last_seen), (Status::Offline, deadline, Some(opened_at)));
+}
+
+#[tokio::test]
+async fn a_store_that_was_emptied_is_healed_by_the_next_heartbeat() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let user = somebody();
+    world.happens(user, opens()).await;
+    let before = world.service.presence(user, user).await.unwrap();
+    world.told.take();
+    redis::cmd("FLUSHALL").exec_async(&mut server.connect().await).await.unwrap();
+    assert_eq!(status(&world, user).await, Status::Offline);
+    assert_eq!(world.sweeper.tick().await.unwrap(), Swept::default(), "nobody is left to tell of");
+
+    world.turn(INTERVAL);
+    world.happens(user, beats()).await;
+    let after = world.service.presence(user, user).await.unwrap();
+    assert_eq!(after.status, Status::Online);
+    assert!(after.version > before.version, "no version is used twice");
+    assert_eq!(told(&world), [(user, "online".to_owned())]);
+    world.turn(TIMEOUT);
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 1, "the deadline is noted again");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_holds_up_nobody_and_is_looked_at_again_in_a_minute() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let [garbled, of_another_type, good] = [(); 3].map(|()| somebody_of_one_shard());
+    all_open(&world, &[garbled, of_another_type, good]).await;
+    world.told.take();
+    let mut redis = server.connect().await;
+    let key = |user: UserId| format!("presence:user:{user}");
+    let () = redis.hset(key(garbled), "s:a", "no session").await.unwrap();
+    let () = redis.set(key(of_another_type), "no hash").await.unwrap();
+    let () = redis.zadd("presence:deadlines:0", "no user", 1).await.unwrap();
+    let () = redis.set("presence:deadlines:1", "no index").await.unwrap();
+
+    world.turn(TIMEOUT);
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 3);
+    assert_eq!(told(&world), [(good, "offline".to_owned())]);
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 0);
+    let due = world.store.due(Index::Deadlines, 0, world.now() + Duration::from_secs(60), 9).await.unwrap();
+    assert_eq!(due.iter().map(|due| due.at).collect::<Vec<_>>(), [world.now() + Duration::from_secs(60); 2]);
+}
+
+#[tokio::test]
+async fn a_crowd_of_one_shard_is_told_in_one_pass() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let users: Vec<UserId> = (0..1200).map(|_| somebody_of_one_shard()).collect();
+    all_open(&world, &users).await;
+    world.told.take();
+    world.turn(TIMEOUT);
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, users.len());
+    assert_eq!(told(&world).len(), users.len());
+}
+
+#[tokio::test]
+async fn five_processes_that_sweep_at_once_tell_each_user_offline_by_one_version() {
+    let server = Store::start().await;
+    let worlds: Vec<World> = (0..5).map(|_| world_on(&server)).collect();
+    let users: Vec<UserId> = (0..500).map(|_| somebody()).collect();
+    all_open(&worlds[0], &users).await;
+    worlds[0].told.take();
+    worlds.iter().for_each(|world| world.turn(2 * TIMEOUT));
+    join_all(worlds.iter().map(async |world| world.sweeper.tick().await.unwrap())).await;
+    // Each passes over shards in which another is at work; a second pass finds what that one left.
+    worlds[0].sweeper.tick().await.unwrap();
+    let mut ids: Vec<String> =
+        worlds.iter().flat_map(|world| world.told.take()).map(|event| event.id.to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), users.len(), "one id a user, however often it was told");
+}
+
+#[tokio::test]
+async fn a_pass_costs_the_same_however_many_are_online() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let cost = async || {
+        let before = commands(&server).await;
+        assert_eq!(world.sweeper.tick().await.unwrap(), Swept::default());
+        commands(&server).await - before
+    };
+    let empty = cost().await;
+    let users: Vec<UserId> = (0..1000).map(|_| somebody()).collect();
+    all_open(&world, &users).await;
+    assert_eq!(cost().await, empty);
+    assert!(empty < 70, "one look a shard and index, and a few more: {empty} commands");
+}
+
+/// How many commands the server has run, without asking it how many that are.
+async fn commands(server: &Store) -> usize {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut server.connect().await).await.unwrap();
+    let count = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let of_the_test = ["info", "hello", "auth", "ping", "client"].iter().any(|own| name.starts_with(own));
+        rest.split(',').next()?.parse::<usize>().ok().filter(|_| !of_the_test)
+    };
+    stats.lines().filter_map(count).sum()
+}
+
+#[tokio::test]
+async fn a_ticker_leaves_a_sign_that_ends_with_it_and_a_helper_leaves_none() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    world.sweeper.sweep().await.unwrap();
+    assert!(!world.sweeper.has_ticker().await.unwrap());
+    world.sweeper.tick().await.unwrap();
+    assert!(Sweeper::new(world.service.clone()).has_ticker().await.unwrap());
+    let left: i64 = server.connect().await.pttl("presence:ticker").await.unwrap();
+    assert!((2000..=3000).contains(&left), "it ends by itself: {left} ms");
+}
