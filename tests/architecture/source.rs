@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// One file of production code: a test module, which by convention stands last or in a file `tests.rs`, is left out.
+/// One file of production code: a test module, which by convention stands last or in a file of its own, is left out.
 pub(crate) struct Source {
     /// The path from the root of the workspace, with `/`.
     pub(crate) path: String,
@@ -50,7 +50,7 @@ fn collect(root: &Path, path: &Path, sources: &mut Vec<Source>) {
         for entry in fs::read_dir(path).unwrap() {
             collect(root, &entry.unwrap().path(), sources);
         }
-    } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+    } else if path.extension().is_some_and(|extension| extension == "rs") && !is_for_tests(path) {
         let whole = fs::read_to_string(path).unwrap();
         let production = whole.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         let (code, texts) = split(production);
@@ -58,6 +58,10 @@ fn collect(root: &Path, path: &Path, sources: &mut Vec<Source>) {
         let path = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
         sources.push(Source { path, code, texts });
     }
+}
+
+fn is_for_tests(path: &Path) -> bool {
+    ["tests.rs", "testing.rs"].iter().any(|name| path.ends_with(name))
 }
 
 /// Writes imports out, one whole path each: `use a::{b, c::d};` becomes `use a::b; use a::c::d;`.
