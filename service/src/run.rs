@@ -12,12 +12,13 @@ use presence_functions::http::{self, health, metrics, presence_routes, ready};
 use presence_functions::start::{self, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::background;
 use crate::server::{Limits, Server};
+use crate::{background, gateway};
 
 /// Requests that are served at once. More are told to come again in a second: at a thousand requests a second or more,
 /// which any machine can serve, nobody waits longer than that for the ones before them.
@@ -28,7 +29,7 @@ const OWN_FILES: u64 = 256;
 
 /// What ends the process with a failure.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("port {port} of {host} is taken by another process; {variable} chooses another one", host = .address.ip(),
@@ -36,6 +37,8 @@ enum Failure {
     Taken { address: SocketAddr, variable: &'static str },
     #[error("cannot listen on {address}, which {variable} names: {error}")]
     Listen { address: SocketAddr, variable: &'static str, error: io::Error },
+    #[error("{variable} is not set; a gateway by itself needs NATS_URL and REDIS_URL, the same as the service")]
+    Alone { variable: &'static str },
     #[error("the runtime cannot start: {0}")]
     Runtime(io::Error),
     #[error("metrics cannot be recorded: {0}")]
@@ -49,8 +52,11 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let config = start::configure()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(serve(&config))
+    runtime()?.block_on(serve(&config))
+}
+
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)
 }
 
 async fn serve(config: &Config) -> Result<(), Failure> {
@@ -62,7 +68,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         None => None,
     };
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
-    let (app, _carrier) = start::connect(config, Host::Process).await?;
+    let (app, carrier) = start::connect(config, Host::Process).await?;
 
     // The listener of the probes, if there is one, lives as long as the other needs to finish.
     let served = CancellationToken::new();
@@ -73,7 +79,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         let router = http::app(probes.clone(), app.clone());
         tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
     }
-    let routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes);
+    let mut routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes);
+    if config.gateway {
+        let (gateway, upkeep) = gateway::mount(&app, &carrier, limits.connections, shutdown.clone());
+        tasks.spawn(upkeep.run());
+        routes = routes.merge(gateway).merge(gateway::page(config, &app));
+    }
     announce(config, &listener);
     let server = Server { router: http::app(routes, app), refusal: http::refusal(), limits };
     server.serve(listener, shutdown).await;
@@ -86,7 +97,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
 }
 
 /// A token that SIGTERM or Ctrl-C cancels.
-fn on_signal() -> io::Result<CancellationToken> {
+pub(crate) fn on_signal() -> io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
@@ -105,7 +116,7 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, Failure> {
+pub(crate) async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Failure::Taken { address, variable },
         _ => Failure::Listen { address, variable, error },
@@ -113,7 +124,7 @@ async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListen
 }
 
 /// The default limits, as far as the process may have so many sockets. It asks for as many as it needs.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     let defaults = Limits::default();
     let wanted = (defaults.connections + defaults.refusals) as u64 + OWN_FILES;
     let allowed = getrlimit(Resource::Nofile);
@@ -135,7 +146,7 @@ fn limits() -> Limits {
 }
 
 /// Says what the process runs on and how to speak to it.
-fn announce(config: &Config, listener: &TcpListener) {
+pub(crate) fn announce(config: &Config, listener: &TcpListener) {
     tracing::info!("{}", config.describe());
     if matches!(config.auth.keys, KeySource::Development) {
         tracing::info!("`scripts/token` makes a token");
@@ -144,6 +155,6 @@ fn announce(config: &Config, listener: &TcpListener) {
 }
 
 /// Where the listener really is, which matters when it was to take any free port.
-fn address_of(listener: &TcpListener) -> SocketAddr {
+pub(crate) fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0))
 }

@@ -10,6 +10,7 @@
 mod devices;
 mod documented_keys;
 mod events;
+mod foreign_client;
 mod golden;
 mod harness;
 mod invisible;
