@@ -1,18 +1,18 @@
 //! The gateway, inside the service and by itself.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use axum::Router;
 use presence::config::Config;
 use presence::{Carrier, Host};
+use presence_functions::App;
 use presence_functions::http::{self, health, metrics, ready};
-use presence_functions::{App, start};
+use presence_functions::start::{self, StartError};
 use presence_gateway::{Gateway, Limits, Upkeep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::run::{Failure, address_of, announce, limits, listen, on_signal, runtime};
+use crate::run::{Failure, address_of, announce, limits, listeners, on_signal, runtime};
 use crate::server::Server;
 
 /// The gateway of a process: its route, and the work behind it, which is to run until the shutdown.
@@ -39,26 +39,21 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let config = start::configure()?;
-    for (variable, value) in [("NATS_URL", &config.nats_url), ("REDIS_URL", &config.redis_url)] {
-        if value.is_none() {
-            return Err(Failure::Alone { variable });
-        }
-    }
+    config.require_shared().map_err(StartError::Config)?;
     runtime()?.block_on(serve(&config))
 }
 
 async fn serve(config: &Config) -> Result<(), Failure> {
     let shutdown = on_signal().map_err(Failure::Runtime)?;
     let limits = limits();
-    let listener = listen(SocketAddr::new(config.host, config.port), "PORT").await?;
+    let (listener, admin_listener) = listeners(config).await?;
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
     let (app, carrier) = start::connect(config, Host::Process).await?;
     let (routes, upkeep) = mount(&app, &carrier, limits.connections, shutdown.clone());
 
     let tasks = TaskTracker::new();
     tasks.spawn(upkeep.run());
-    if let Some(address) = config.admin_addr {
-        let admin_listener = listen(address, "ADMIN_ADDR").await?;
+    if let Some(admin_listener) = admin_listener {
         tracing::info!("probes also on http://{}", address_of(&admin_listener));
         let router = http::app(probes.clone(), app.clone());
         tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, shutdown.clone()));

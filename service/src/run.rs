@@ -37,8 +37,6 @@ pub(crate) enum Failure {
     Taken { address: SocketAddr, variable: &'static str },
     #[error("cannot listen on {address}, which {variable} names: {error}")]
     Listen { address: SocketAddr, variable: &'static str, error: io::Error },
-    #[error("{variable} is not set; a gateway by itself needs NATS_URL and REDIS_URL, the same as the service")]
-    Alone { variable: &'static str },
     #[error("the runtime cannot start: {0}")]
     Runtime(io::Error),
     #[error("metrics cannot be recorded: {0}")]
@@ -62,11 +60,7 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 async fn serve(config: &Config) -> Result<(), Failure> {
     let shutdown = on_signal().map_err(Failure::Runtime)?;
     let limits = limits();
-    let listener = listen(SocketAddr::new(config.host, config.port), "PORT").await?;
-    let admin_listener = match config.admin_addr {
-        Some(address) => Some(listen(address, "ADMIN_ADDR").await?),
-        None => None,
-    };
+    let (listener, admin_listener) = listeners(config).await?;
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
     let (app, carrier) = start::connect(config, Host::Process).await?;
 
@@ -116,7 +110,17 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-pub(crate) async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, Failure> {
+/// The main listener, and that of the probes alone, if there is to be one.
+pub(crate) async fn listeners(config: &Config) -> Result<(TcpListener, Option<TcpListener>), Failure> {
+    let listener = listen(SocketAddr::new(config.host, config.port), "PORT").await?;
+    let admin_listener = match config.admin_addr {
+        Some(address) => Some(listen(address, "ADMIN_ADDR").await?),
+        None => None,
+    };
+    Ok((listener, admin_listener))
+}
+
+async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Failure::Taken { address, variable },
         _ => Failure::Listen { address, variable, error },

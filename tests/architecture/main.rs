@@ -130,7 +130,7 @@ fn a_main_has_no_logic() {
 
 #[test]
 fn nothing_imports_the_tests() {
-    for folder in ["shared", "functions", "service"] {
+    for folder in ["shared", "functions", "gateway", "service"] {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
         let normal = manifest.split("[dev-dependencies]").next().unwrap();
         assert!(!normal.contains("presence-tests"), "{folder}/Cargo.toml depends on the tests");
@@ -214,5 +214,5 @@ fn only_the_configuration_knows_the_names_of_variables() {
 
 /// All code that runs in production.
 fn production() -> Vec<Source> {
-    ["shared/src", "functions/src", "service/src"].into_iter().flat_map(Source::below).collect()
+    ["shared/src", "functions/src", "gateway/src", "service/src"].into_iter().flat_map(Source::below).collect()
 }

@@ -1,4 +1,4 @@
-//! Clients that nobody here wrote: a browser with the page, and a WebSocket library that knows the documented frames.
+//! The page in a browser that nobody here wrote.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,5 +6,5 @@
     reason = "these are tests, and their helpers fail as tests do"
 )]
 
-mod page;
+mod browser_page;
 mod stage;
