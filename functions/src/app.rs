@@ -75,7 +75,7 @@ impl App {
     }
 
     /// Who calls.
-    pub fn authenticator(&self) -> &Authenticator {
+    pub fn authenticator(&self) -> &Arc<Authenticator> {
         &self.authenticator
     }
 

@@ -258,7 +258,9 @@ for (const person of PEOPLE) {
   button.append(...face(person, null, false));
   button.onclick = async () => {
     try {
-      await signIn(await developmentToken(person.id), person);
+      const token = await developmentToken(person.id);
+      signIn(token, person);
+      at("you-title").focus();
     } catch {
       showDoor("This browser signs no tokens for pages from elsewhere: use http://127.0.0.1 or http://localhost.");
     }
@@ -294,7 +296,10 @@ onSubmit("message-form", () => {
 at("choices").onchange = ({ target }) => change({ status: target.value });
 at("message").oninput = typed;
 at("link-now").onclick = () => me.gateway.now();
-at("sign-out").onclick = () => signOut();
+at("sign-out").onclick = () => {
+  signOut();
+  at("who").focus();
+};
 at("clear").onclick = clearWire;
 at("beats").onchange = ({ target }) => (at("frames").dataset.beats = target.checked ? "shown" : "hidden");
 setInterval(tick, 500);

@@ -31,7 +31,7 @@ export function face(person, presence, isYou) {
   if (presence.status === "offline") {
     const seen = part("span", "seen", seenText(presence.last_seen ?? "", Date.now()));
     seen.dataset.seen = presence.last_seen ?? "";
-    lines.push(seen);
+    words.append(seen);
   }
   const about = part("span", "about");
   about.append(...lines);

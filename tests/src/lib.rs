@@ -12,6 +12,7 @@
 
 mod api;
 mod binaries;
+mod browser;
 mod emulator;
 mod eventually;
 mod nats;
@@ -23,7 +24,8 @@ mod store;
 mod user;
 
 pub use api::{Answer, Api};
-pub use binaries::workspace;
+pub use binaries::{tool, workspace};
+pub use browser::{Browser, Look, Window};
 pub use emulator::Emulator;
 pub use eventually::{eventually, seen};
 pub use nats::{Event, Events, JetStream, Nats};

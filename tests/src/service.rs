@@ -17,20 +17,27 @@ pub struct Service {
     api: Api,
     port: u16,
     process: Process,
+    binary: &'static str,
     variables: Vec<(String, String)>,
     dir: TempDir,
 }
 
 /// What a service is started with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServiceBuilder {
+    binary: &'static str,
     variables: Vec<(String, String)>,
 }
 
 impl Service {
     /// A service with the embedded store and bus, until the builder is told of others.
     pub fn builder() -> ServiceBuilder {
-        ServiceBuilder::default()
+        ServiceBuilder { binary: "presence-service", variables: Vec::new() }
+    }
+
+    /// A gateway by itself, which is started and ended as a service is.
+    pub fn gateway_alone() -> ServiceBuilder {
+        ServiceBuilder { binary: "presence-gateway", variables: Vec::new() }
     }
 
     /// The service against a store and a NATS, with the times of the documentation.
@@ -56,7 +63,7 @@ impl Service {
     /// Ends it as a crash does, and starts it again on its port.
     pub async fn crash_and_restart(&mut self) {
         self.process.kill();
-        self.process = spawn(self.port, &self.variables, &self.dir);
+        self.process = spawn(self.binary, self.port, &self.variables, &self.dir);
         self.up("/ready").await;
     }
 
@@ -120,8 +127,8 @@ impl ServiceBuilder {
     fn spawn(self) -> Service {
         let dir = tempfile::Builder::new().prefix("service.").tempdir().unwrap();
         let port = free_port();
-        let process = spawn(port, &self.variables, &dir);
-        Service { api: Api::at(port), port, process, variables: self.variables, dir }
+        let process = spawn(self.binary, port, &self.variables, &dir);
+        Service { api: Api::at(port), port, process, binary: self.binary, variables: self.variables, dir }
     }
 }
 
@@ -133,9 +140,9 @@ impl Deref for Service {
     }
 }
 
-fn spawn(port: u16, variables: &[(String, String)], dir: &TempDir) -> Process {
-    let mut command = Command::new(ours("presence-service"));
+fn spawn(binary: &'static str, port: u16, variables: &[(String, String)], dir: &TempDir) -> Process {
+    let mut command = Command::new(ours(binary));
     command.env_clear().env("PORT", port.to_string()).env("RUST_LOG", "info").env("RUST_BACKTRACE", "1");
     command.envs(variables.iter().map(|(name, value)| (name, value)));
-    Process::start("presence-service", &mut command, dir.path())
+    Process::start(binary, &mut command, dir.path())
 }

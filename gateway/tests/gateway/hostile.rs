@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use presence::domain::Timestamp;
+use presence::events::{Event, Traceparent};
 use presence_gateway::Limits;
 use presence_tests::User;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::client::{Client, Ended};
-use crate::world::World;
+use crate::world::{SOON, World};
 
 /// A client that does as it should while a test does to others what it does, and gets every frame in time.
 struct Bystander {
@@ -35,7 +38,7 @@ impl Bystander {
         world.until_status(&self.watched, "offline").await;
         let (connection, _) = world.connect(&self.watched).await;
         assert_eq!(self.client.update().await["status"], "online");
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         world.say(&self.watched, &text).await;
         assert_eq!(self.client.update().await["custom_status"], text);
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
@@ -149,33 +152,45 @@ async fn those_who_never_identify_are_closed_in_time() {
     }
 }
 
+/// First its socket fills, then its queue: it is closed for the length of the queue, or for the time that it took nothing.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_given_up_and_costs_the_others_nothing() {
-    let limits = Limits { queued_frames: 200, write_time: Duration::from_secs(2), ..Limits::default() };
-    let world = World::with(&[("RESUME_GRACE", "0")], limits).await;
-    let mut bystander = Bystander::of(&world).await;
-    let (user, channel) = (User::new(), Uuid::new_v4().to_string());
-    let (mut client, _) = world.connect(&user).await;
-    client.send(&json!({ "op": 14, "d": { "channel_ids": [channel] } })).await;
-    client.beat().await;
-    world.until_status(&user, "online").await;
-    // It reads no more, while more and more is sent to it: first the socket fills, then the queue.
-    let event = presence::events::Event::typing(
+    let (long, short) = (Duration::from_secs(60), Duration::from_millis(500));
+    for (queued_frames, write_time) in [(200, long), (usize::MAX, short)] {
+        let limits = Limits { queued_frames, queued_bytes: usize::MAX, write_time, ..Limits::default() };
+        let world = World::with(&[("RESUME_GRACE", "0")], limits).await;
+        let mut bystander = Bystander::of(&world).await;
+        let (user, channel) = (User::new(), Uuid::new_v4().to_string());
+        let (mut client, _) = world.connect(&user).await;
+        client.send(&json!({ "op": 14, "d": { "channel_ids": [channel] } })).await;
+        client.beat().await;
+        world.until_status(&user, "online").await;
+
+        let event = typing_in(&channel);
+        let mut told = 0;
+        let start = Instant::now();
+        while world.presence(&user).await.status.as_str() == "online" {
+            // Enough to fill any socket, and then the queue; not so much that memory alone ends it.
+            if told < 200_000 {
+                world.publish(&vec![event.clone(); 100]).await;
+                told += 100;
+            }
+            tokio::task::yield_now().await;
+            assert!(start.elapsed() < SOON, "it was never given up, after {told} frames");
+        }
+        bystander.notices_nothing(&world).await;
+        world.until_connections(1).await;
+        assert!(told > 200, "only {told} frames");
+    }
+}
+
+fn typing_in(channel: &str) -> Event {
+    Event::typing(
         "00000000-0000-4000-8000-000000000001".parse().unwrap(),
         channel.parse().unwrap(),
-        presence::domain::Timestamp::from_millis(1_704_110_400_000),
-        presence::events::Traceparent::generate(),
-    );
-    let mut told = 0;
-    while world.presence(&user).await.status.as_str() == "online" {
-        world.publish(&vec![event.clone(); 100]).await;
-        tokio::task::yield_now().await;
-        told += 100;
-        assert!(told < 1_000_000, "it was never given up");
-    }
-    bystander.notices_nothing(&world).await;
-    world.until_connections(1).await;
-    assert!(told > 200, "only {told} frames");
+        Timestamp::from_millis(1_704_110_400_000),
+        Traceparent::generate(),
+    )
 }
 
 #[tokio::test]

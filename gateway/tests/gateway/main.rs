@@ -10,6 +10,7 @@ mod client;
 mod conversation;
 mod end;
 mod hostile;
+mod nodes;
 mod over_nats;
 mod subscriptions;
 mod world;

@@ -192,6 +192,13 @@ impl Config {
         reader.finish(config)
     }
 
+    /// For a process that works on what others do, and would be alone with an embedded store and bus.
+    pub fn require_shared(&self) -> Result<(), ConfigErrors> {
+        let missing = [("REDIS_URL", self.redis_url.is_none()), ("NATS_URL", self.nats_url.is_none())];
+        let missing = missing.into_iter().filter(|(_, is_missing)| *is_missing).map(|(name, _)| name);
+        ConfigErrors::of(missing, "is not set; this process needs the same one as the service")
+    }
+
     /// What this process will run on, in one line for the start-up log.
     pub fn describe(&self) -> String {
         let store = match &self.redis_url {

@@ -99,6 +99,13 @@ fn quote(text: &str) -> String {
 }
 
 impl ConfigErrors {
+    /// The same problem with several variables; no problem if there are none.
+    pub(super) fn of(variables: impl Iterator<Item = &'static str>, problem: &str) -> Result<(), Self> {
+        let errors: Vec<ConfigError> =
+            variables.map(|variable| ConfigError { variable, problem: problem.to_owned() }).collect();
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+
     /// One by one, in the order in which the variables were read.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()

@@ -151,6 +151,18 @@ fn options_of_redis_need_redis() {
 }
 
 #[test]
+fn a_process_that_works_on_what_others_do_needs_what_they_have() {
+    let missing = |variables: &[(&str, &str)]| match read(variables).unwrap().require_shared() {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.iter().map(|error| error.variable).collect(),
+    };
+    let (redis, nats) = (("REDIS_URL", "redis://localhost"), ("NATS_URL", "nats://localhost"));
+    assert_eq!(missing(&[]), ["REDIS_URL", "NATS_URL"]);
+    assert_eq!(missing(&[redis]), ["NATS_URL"]);
+    assert!(missing(&[redis, nats]).is_empty());
+}
+
+#[test]
 fn origins_are_as_browsers_send_them() {
     let origins = |text| read(&[("CORS_ORIGINS", text)]).map(|config| config.cors_origins);
     assert_eq!(
