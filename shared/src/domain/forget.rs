@@ -1,0 +1,136 @@
+//! What a record drops: what ended longer ago than anything may come late, and what is beyond its bounds.
+
+use super::record::{RunningActivity, UserRecord};
+use super::rules::SESSION_LIMIT;
+use super::session::Session;
+use super::timeline::Timeline;
+use super::{Rules, SessionId, Timestamp, UPDATE_WINDOW};
+
+impl UserRecord {
+    /// Drops what can't matter any more. `timeline` is the record's own.
+    pub(super) fn forget(&mut self, timeline: &Timeline, now: Timestamp, rules: &Rules) {
+        let horizon = now - rules.retention();
+        self.forget_activities(timeline, horizon, rules);
+        self.carry_on(timeline, horizon, now - rules.memory(), rules);
+        self.forget_sessions(now, horizon, rules);
+        self.forget_choices(now, rules);
+
+        let is_over = |leased: Timestamp| leased + rules.heartbeat_timeout <= horizon;
+        self.earlier_leases.retain(|leased| !is_over(*leased));
+        self.leased_at = self.leased_at.filter(|leased| !is_over(*leased));
+        self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
+    }
+
+    /// The session of that name as of a moment: a new one if nothing was heard of it for so long that it counts as
+    /// never heard of.
+    pub(super) fn session(&mut self, id: &SessionId, at: Timestamp, rules: &Rules) -> &mut Session {
+        let session = self.sessions.entry(id.clone()).or_insert_with(Session::unknown);
+        if session.forgotten_at(rules) <= at {
+            self.last_sign = self.last_sign.max(session.last_sign());
+            *session = Session::unknown();
+        }
+        session
+    }
+
+    /// Keeps the sessions within their limit, and those that ended within the same: the stalest goes first.
+    pub(super) fn evict(&mut self, now: Timestamp, rules: &Rules) {
+        if self.sessions.len() <= SESSION_LIMIT {
+            return;
+        }
+        let timeline = self.timeline(rules);
+        let is_live = |(_, session): &(&SessionId, &Session)| {
+            let heard = session.heartbeat.is_some_and(|beat| now < beat + rules.heartbeat_timeout);
+            heard && session.closed.is_none_or(|close| close.lingers(now, rules))
+        };
+        let (live, ended): (Vec<_>, Vec<_>) = self.sessions.iter().partition(is_live);
+        let mut over: Vec<SessionId> = Vec::new();
+        for mut sessions in [live, ended] {
+            sessions.sort_by_key(|(_, session)| session.last_sign());
+            let count = sessions.len().saturating_sub(SESSION_LIMIT);
+            over.extend(sessions[..count].iter().map(|(id, _)| (*id).clone()));
+        }
+        if !over.is_empty() {
+            self.carry_on(&timeline, now, now, rules);
+        }
+        over.iter().for_each(|id| self.forget_session(id));
+    }
+
+    fn forget_session(&mut self, id: &SessionId) {
+        if let Some(session) = self.sessions.remove(id) {
+            self.last_sign = self.last_sign.max(session.last_sign());
+        }
+    }
+
+    fn forget_sessions(&mut self, now: Timestamp, horizon: Timestamp, rules: &Rules) {
+        let is_gone = |session: &Session| session.forgotten_at(rules) + rules.heartbeat_timeout <= now;
+        let gone = self.sessions.iter().filter(|(_, session)| is_gone(session)).map(|(id, _)| id.clone());
+        let gone: Vec<SessionId> = gone.collect();
+        gone.iter().for_each(|id| self.forget_session(id));
+        self.sessions.values_mut().for_each(|session| session.forget_before(horizon));
+    }
+
+    /// Of what began before the horizon and still runs, it is enough to know that it ran at a later moment.
+    fn carry_on(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
+        if timeline.live(moment).next().is_none() {
+            return;
+        }
+        let runs = |activity: &RunningActivity, hold| {
+            activity.anchor <= horizon && timeline.end_of(activity, hold).is_some_and(|end| moment < end)
+        };
+        if let Some(own) = self.own_activity.value.as_mut().filter(|own| runs(own, None)) {
+            own.anchor = moment;
+        }
+        for voice in self.earlier_voices.iter_mut().chain(&mut self.voice) {
+            if runs(&voice.activity, Some(rules.heartbeat_timeout)) {
+                voice.activity.anchor = moment;
+            }
+        }
+    }
+
+    fn forget_activities(&mut self, timeline: &Timeline, horizon: Timestamp, rules: &Rules) {
+        let own_is_over =
+            |own: &mut RunningActivity| timeline.end_of(own, None).unwrap_or(own.anchor) <= horizon;
+        self.own_activity.value.take_if(own_is_over);
+
+        if let Some(voice) = &self.voice {
+            let ended = self.voice_ended.get(&voice.session_id).copied().filter(|_| self.has_ended(voice));
+            let ran_out = timeline.end_of(&voice.activity, Some(rules.heartbeat_timeout));
+            if ended.into_iter().chain(ran_out).min().is_some_and(|end| end <= horizon) {
+                self.voice = None;
+                self.earlier_voices.clear();
+            }
+        }
+        self.forget_earlier_voices(timeline, horizon, rules);
+
+        let current = self.voice.as_ref().map(|voice| voice.session_id.clone());
+        self.voice_ended.retain(|id, ended| *ended > horizon || Some(&*id) == current.as_ref());
+        while self.voice_ended.len() > SESSION_LIMIT {
+            let others = self.voice_ended.iter().filter(|(id, _)| Some(*id) != current.as_ref());
+            let Some(oldest) = others.min_by_key(|(_, ended)| **ended).map(|(id, _)| id.clone()) else { break };
+            self.voice_ended.remove(&oldest);
+        }
+    }
+
+    /// A beginning can go when nothing can come between it and the next any more, which then keeps its moment.
+    fn forget_earlier_voices(&mut self, timeline: &Timeline, horizon: Timestamp, rules: &Rules) {
+        while let Some(first) = self.earlier_voices.first() {
+            let Some(next) = self.earlier_voices.get(1).or(self.voice.as_ref()) else { return };
+            if next.activity.started_at > horizon {
+                return;
+            }
+            let began = first.activity.started_at;
+            let continued = self.is_continued(first, next, timeline, rules);
+            self.earlier_voices.remove(0);
+            if let Some(next) = self.earlier_voices.first_mut().or(self.voice.as_mut()).filter(|_| continued) {
+                next.activity.started_at = began;
+            }
+        }
+    }
+
+    /// Of the choices that nothing can precede any more only the last matters.
+    fn forget_choices(&mut self, now: Timestamp, rules: &Rules) {
+        let later = self.earlier_choices.iter().skip(1).chain([&self.choice]);
+        let count = later.take_while(|choice| choice.at + rules.heartbeat_timeout <= now).count();
+        self.earlier_choices.drain(..count.min(self.earlier_choices.len()));
+    }
+}
