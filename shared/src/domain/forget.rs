@@ -10,26 +10,19 @@ impl UserRecord {
     /// Drops what can't matter any more. `timeline` is the record's own.
     pub(super) fn forget(&mut self, timeline: &Timeline, now: Timestamp, rules: &Rules) {
         let horizon = now - rules.retention();
-        self.forget_activities(timeline, horizon, rules);
         self.carry_on(timeline, horizon, now - rules.memory(), rules);
-        self.forget_sessions(now, horizon, rules);
+        self.forget_sessions(horizon, rules);
+        self.forget_ended_voices(horizon);
         self.forget_choices(now, rules);
 
-        let is_over = |leased: Timestamp| leased + rules.heartbeat_timeout <= horizon;
-        self.earlier_leases.retain(|leased| !is_over(*leased));
-        self.leased_at = self.leased_at.filter(|leased| !is_over(*leased));
+        let may_matter = |leased: Timestamp| horizon < leased || timeline.lease_end(leased) > Some(horizon);
+        self.earlier_leases.retain(|leased| may_matter(*leased));
+        self.leased_at = self.leased_at.filter(|leased| may_matter(*leased));
         self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
     }
 
-    /// The session of that name as of a moment: a new one if nothing was heard of it for so long that it counts as
-    /// never heard of.
-    pub(super) fn session(&mut self, id: &SessionId, at: Timestamp, rules: &Rules) -> &mut Session {
-        let session = self.sessions.entry(id.clone()).or_insert_with(Session::unknown);
-        if session.forgotten_at(rules) <= at {
-            self.last_sign = self.last_sign.max(session.last_sign());
-            *session = Session::unknown();
-        }
-        session
+    pub(super) fn session(&mut self, id: &SessionId) -> &mut Session {
+        self.sessions.entry(id.clone()).or_insert_with(Session::unknown)
     }
 
     /// Keeps the sessions within their limit, and those that ended within the same: the stalest goes first.
@@ -61,47 +54,41 @@ impl UserRecord {
         }
     }
 
-    fn forget_sessions(&mut self, now: Timestamp, horizon: Timestamp, rules: &Rules) {
-        let is_gone = |session: &Session| session.forgotten_at(rules) + rules.heartbeat_timeout <= now;
+    fn forget_sessions(&mut self, horizon: Timestamp, rules: &Rules) {
+        let is_gone = |session: &Session| session.over_at(rules) <= Some(horizon);
         let gone = self.sessions.iter().filter(|(_, session)| is_gone(session)).map(|(id, _)| id.clone());
         let gone: Vec<SessionId> = gone.collect();
         gone.iter().for_each(|id| self.forget_session(id));
-        self.sessions.values_mut().for_each(|session| session.forget_before(horizon));
+        self.sessions.values_mut().for_each(|session| session.forget_before(horizon, rules));
     }
 
-    /// Of what began before the horizon and still runs, it is enough to know that it ran at a later moment.
+    /// Activities run from their anchor, so before the sessions of that time are forgotten: what ended by `moment` goes,
+    /// and of what still runs and is anchored by `horizon` it is enough to know that it ran at the moment.
     fn carry_on(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
+        self.forget_earlier_voices(timeline, horizon, moment, rules);
+        let hold = Some(rules.heartbeat_timeout);
+        let end = |activity: &RunningActivity, hold| timeline.end_of(activity, hold).unwrap_or(activity.anchor);
+        self.own_activity.value.take_if(|own| end(own, None) <= moment);
+        self.voice.take_if(|voice| end(&voice.activity, hold) <= moment);
+        if self.voice.is_none() {
+            self.earlier_voices.clear();
+        }
+
         if timeline.live(moment).next().is_none() {
             return;
         }
-        let runs = |activity: &RunningActivity, hold| {
-            activity.anchor <= horizon && timeline.end_of(activity, hold).is_some_and(|end| moment < end)
-        };
-        if let Some(own) = self.own_activity.value.as_mut().filter(|own| runs(own, None)) {
-            own.anchor = moment;
-        }
-        for voice in self.earlier_voices.iter_mut().chain(&mut self.voice) {
-            if runs(&voice.activity, Some(rules.heartbeat_timeout)) {
-                voice.activity.anchor = moment;
+        let voices = self.earlier_voices.iter_mut().chain(&mut self.voice);
+        let voices = voices.map(|voice| (&mut voice.activity, hold));
+        for (activity, hold) in self.own_activity.value.iter_mut().map(|own| (own, None)).chain(voices) {
+            if activity.anchor <= horizon && moment < end(activity, hold) {
+                activity.anchor = moment;
             }
         }
     }
 
-    fn forget_activities(&mut self, timeline: &Timeline, horizon: Timestamp, rules: &Rules) {
-        let own_is_over =
-            |own: &mut RunningActivity| timeline.end_of(own, None).unwrap_or(own.anchor) <= horizon;
-        self.own_activity.value.take_if(own_is_over);
-
-        if let Some(voice) = &self.voice {
-            let ended = self.voice_ended.get(&voice.session_id).copied().filter(|_| self.has_ended(voice));
-            let ran_out = timeline.end_of(&voice.activity, Some(rules.heartbeat_timeout));
-            if ended.into_iter().chain(ran_out).min().is_some_and(|end| end <= horizon) {
-                self.voice = None;
-                self.earlier_voices.clear();
-            }
-        }
-        self.forget_earlier_voices(timeline, horizon, rules);
-
+    /// The end of the voice session that came last is kept for as long as the user stays, lest its beginning is heard
+    /// again.
+    fn forget_ended_voices(&mut self, horizon: Timestamp) {
         let current = self.voice.as_ref().map(|voice| voice.session_id.clone());
         self.voice_ended.retain(|id, ended| *ended > horizon || Some(&*id) == current.as_ref());
         while self.voice_ended.len() > SESSION_LIMIT {
@@ -111,11 +98,14 @@ impl UserRecord {
         }
     }
 
-    /// A beginning can go when nothing can come between it and the next any more, which then keeps its moment.
-    fn forget_earlier_voices(&mut self, timeline: &Timeline, horizon: Timestamp, rules: &Rules) {
+    /// A beginning can go when nothing can come between it and the next any more. The next keeps its moment if it was
+    /// the same activity.
+    fn forget_earlier_voices(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
+        let hold = Some(rules.heartbeat_timeout);
         while let Some(first) = self.earlier_voices.first() {
             let Some(next) = self.earlier_voices.get(1).or(self.voice.as_ref()) else { return };
-            if next.activity.started_at > horizon {
+            let is_over = timeline.end_of(&first.activity, hold).is_none_or(|end| end <= moment);
+            if next.activity.started_at > horizon && !is_over {
                 return;
             }
             let began = first.activity.started_at;

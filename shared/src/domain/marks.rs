@@ -3,7 +3,7 @@
 
 use super::rules::EARLIER_LIMIT;
 use super::session::Session;
-use super::{Rules, Timestamp};
+use super::{Platform, Rules, Timestamp};
 
 /// One fact about a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,13 +17,13 @@ pub struct Mark {
 /// What can be heard of a session, in the order in which it counts at one moment: a close is the last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MarkKind {
-    /// An open.
-    Opened,
-    /// A heartbeat.
-    Beat,
-    /// A sign of life that stands for others before it, which are not kept: from the sign before this one up to here
+    /// An open, and where the session runs.
+    Opened(Platform),
+    /// A heartbeat, and where the session runs if it says so.
+    Beat(Option<Platform>),
+    /// A heartbeat that stands for others before it, which are not kept: from the sign of life before it up to here
     /// the session was heard of without a gap.
-    Lived,
+    Lived(Option<Platform>),
     /// An abnormal close.
     Broke,
     /// A regular close.
@@ -45,12 +45,28 @@ pub(super) struct Life {
 pub(super) struct Marks(Vec<Mark>);
 
 impl Mark {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.kind, MarkKind::Opened(_))
+    }
+
+    fn is_lived(&self) -> bool {
+        matches!(self.kind, MarkKind::Lived(_))
+    }
+
+    /// Where a heartbeat said that the session runs.
+    fn said(&self) -> Option<Platform> {
+        match self.kind {
+            MarkKind::Beat(platform) | MarkKind::Lived(platform) => platform,
+            _ => None,
+        }
+    }
+
     pub(super) fn is_close(&self) -> bool {
         matches!(self.kind, MarkKind::Broke | MarkKind::Ended)
     }
 
     pub(super) fn is_heartbeat(&self) -> bool {
-        matches!(self.kind, MarkKind::Beat | MarkKind::Lived)
+        matches!(self.kind, MarkKind::Beat(_) | MarkKind::Lived(_))
     }
 }
 
@@ -70,7 +86,7 @@ impl Marks {
         self.drop_repeated();
         for index in 1..self.0.len() {
             if self.follows_unheard(index, session, rules) {
-                self.0[index].kind = MarkKind::Lived;
+                self.0[index].kind = MarkKind::Lived(self.0[index].said());
             }
         }
     }
@@ -83,7 +99,7 @@ impl Marks {
     /// word; none if there was no close, or if the session was opened again or adopted after it.
     pub(super) fn lives(&self, rules: &Rules, mut tell: impl FnMut(Life)) -> &[Mark] {
         let mut life: Option<Life> = None;
-        let mut closing: Option<(usize, Timestamp)> = None;
+        let mut closing: Option<usize> = None;
         for (index, mark) in self.0.iter().enumerate() {
             let at = mark.at;
             if mark.is_close() {
@@ -99,11 +115,10 @@ impl Marks {
                     Some(life) if closing.is_some() && mark.kind == MarkKind::Ended => life.to = life.to.min(at),
                     _ => {}
                 }
-                closing = Some((closing.map_or(index, |(first, _)| first), at));
+                closing = closing.or(Some(index));
                 continue;
             }
-            let has_tombstone = closing.is_some_and(|(_, closed)| at < closed + rules.memory());
-            if has_tombstone && mark.kind != MarkKind::Opened {
+            if self.is_void(index, rules) {
                 continue;
             }
             let deadline = at + rules.heartbeat_timeout;
@@ -114,20 +129,53 @@ impl Marks {
             closing = None;
         }
         life.into_iter().for_each(tell);
-        closing.map_or(&[], |(first, _)| &self.0[first..])
+        closing.map_or(&[], |first| &self.0[first..])
+    }
+
+    /// The latest open, and where the session runs: as that says, else as its heartbeats say. What was heard before a
+    /// time in which the session counted as never heard of is not meant.
+    pub(super) fn opened(&self, session: &Session, rules: &Rules) -> (Option<Timestamp>, Platform) {
+        let (mut opened, mut said) = (None, None);
+        let mut closed = false;
+        let mut known_until = Timestamp::default();
+        for (index, mark) in self.0.iter().enumerate() {
+            if known_until <= mark.at && (closed || !self.is_lived(index)) {
+                (opened, said, closed) = (None, None, false);
+            }
+            if session.since == Some(mark.at) {
+                // How its latest life follows from its open may be forgotten.
+                opened = opened.or(session.opened_at.map(|opened| (opened, session.platform)));
+            }
+            if let MarkKind::Opened(platform) = mark.kind {
+                opened = Some((mark.at, platform));
+            }
+            if !closed {
+                said = said.into_iter().chain(mark.said()).min();
+            }
+            closed = mark.is_close() || closed && !mark.is_open();
+            if mark.is_close() {
+                known_until = mark.at + rules.memory();
+            } else if !closed {
+                known_until = mark.at + rules.heartbeat_timeout + rules.memory();
+            }
+        }
+        let platform = opened.map(|(_, platform)| platform).or(said).unwrap_or_default();
+        (opened.map(|(at, _)| at), platform)
     }
 
     /// Adds what was learned. False if it was known.
     pub(super) fn add(&mut self, mark: Mark) -> bool {
-        let known = |old: &Mark| *old == mark || old.at == mark.at && mark.kind == MarkKind::Beat && !old.is_close();
+        let beat = mark.kind == MarkKind::Beat(None);
+        let known = |old: &Mark| *old == mark || old.at == mark.at && beat && !old.is_close();
         if self.0.iter().any(known) {
             return false;
         }
         let place = self.0.partition_point(|old| *old < mark);
-        let lived = !mark.is_close() && self.is_lived(place);
+        let first = self.0.partition_point(|old| old.at < mark.at);
+        let lived = !mark.is_close() && self.is_lived(first);
         self.0.insert(place, mark);
         if lived {
-            self.0.insert(place + 1, Mark { kind: MarkKind::Lived, ..mark });
+            self.0.insert(place + 1, Mark { kind: MarkKind::Lived(mark.said()), ..mark });
         }
         self.drop_repeated();
         true
@@ -143,19 +191,20 @@ impl Marks {
         let near = rules.heartbeat_timeout.saturating_sub(rules.resume_grace);
         let mut beginnings = Vec::new();
         self.lives(rules, |life| beginnings.push(life.from));
-        let is_heard = |from: &Mark, to: &Mark| to.kind == MarkKind::Lived || to.at < from.at + rules.heartbeat_timeout;
+        let is_heard = |from: &Mark, to: &Mark| to.is_lived() || to.at < from.at + rules.heartbeat_timeout;
         let is_near = |from: &Mark, to: &Mark| to.at <= from.at + near;
         let is_settled =
-            |from: &Mark, to: &Mark| is_near(from, to) || to.kind == MarkKind::Lived || to.at + rules.heartbeat_timeout <= newest;
+            |from: &Mark, to: &Mark| is_near(from, to) || to.is_lived() || to.at + rules.heartbeat_timeout <= newest;
         let mut index = 1;
         while let Some([before, mark, next]) = self.0.get(index - 1..index + 2) {
             let between = !before.is_close() && mark.is_heartbeat() && next.is_heartbeat() && before.at < mark.at;
             let heard = is_heard(before, mark) && is_heard(mark, next);
             let settled = is_settled(before, mark) && is_settled(mark, next);
-            if between && heard && settled && !beginnings.contains(&mark.at) {
-                if !is_near(before, next) {
-                    self.0[index + 1].kind = MarkKind::Lived;
-                }
+            let within = !beginnings.contains(&mark.at) && !beginnings.contains(&next.at);
+            if between && heard && settled && within {
+                let said = mark.said().into_iter().chain(next.said()).min();
+                let near = is_near(before, next) && !next.is_lived();
+                self.0[index + 1].kind = if near { MarkKind::Beat(said) } else { MarkKind::Lived(said) };
                 self.0.remove(index);
             } else {
                 index += 1;
@@ -163,12 +212,40 @@ impl Marks {
         }
     }
 
+    /// Forgets the lives that ended by `horizon`. Of the others it is enough to know that they went on from their
+    /// beginning, since nothing before it can be heard of any more.
+    pub(super) fn forget_before(&mut self, horizon: Timestamp, rules: &Rules) {
+        let (mut beginnings, mut kept_from) = (Vec::new(), None);
+        self.lives(rules, |life| {
+            beginnings.push(life.from);
+            kept_from = kept_from.or((horizon < life.to).then_some(life.from));
+        });
+        // With a close goes what it made void, and what no open can save any more.
+        let counts = |(index, mark): (usize, &Mark)| {
+            let since = if self.is_void(index, rules) { horizon + rules.memory() } else { horizon };
+            since < mark.at || kept_from.is_some_and(|from| from <= mark.at) && !self.is_void(index, rules)
+        };
+        let mut counts = self.0.iter().enumerate().map(counts).collect::<Vec<bool>>().into_iter();
+        self.0.retain(|_| counts.next().unwrap_or(true));
+        let latest = self.0.iter().rposition(Mark::is_open).unwrap_or_default();
+        for mark in self.0[..latest].iter_mut().filter(|mark| mark.at <= horizon && mark.is_open()) {
+            if !beginnings.contains(&mark.at) {
+                mark.kind = MarkKind::Beat(None);
+            }
+        }
+        self.drop_repeated();
+        self.thin(rules);
+    }
+
     /// What the fields of the session don't tell, at most [`EARLIER_LIMIT`].
     pub(super) fn not_told_by(&self, session: &Session, rules: &Rules) -> Vec<Mark> {
         let is_told = |index: usize, mark: &Mark| {
-            let beat = Mark { kind: MarkKind::Beat, ..*mark };
-            session.field_marks().any(|told| told == *mark)
-                || self.follows_unheard(index, session, rules) && session.field_marks().any(|told| told == beat)
+            let told_at = || session.field_marks().any(|told| told.is_heartbeat() && told.at == mark.at);
+            match mark.kind {
+                MarkKind::Beat(_) => told_at(),
+                MarkKind::Lived(_) => self.follows_unheard(index, session, rules) && told_at(),
+                _ => session.field_marks().any(|told| told == *mark),
+            }
         };
         let rest = self.0.iter().enumerate().filter(|(index, mark)| !is_told(*index, mark));
         let mut rest: Vec<Mark> = rest.map(|(_, mark)| *mark).collect();
@@ -185,26 +262,35 @@ impl Marks {
         mark.is_heartbeat() && !session.is_closed() && before.is_some_and(gap)
     }
 
+    /// Whether it is a heartbeat of a session that is closed.
+    fn is_void(&self, index: usize, rules: &Rules) -> bool {
+        let mark = self.0[index];
+        let before = self.0[..index].iter().rfind(|mark| mark.is_open() || mark.is_close());
+        let by = |close: &Mark| close.is_close() && mark.at < close.at + rules.memory();
+        mark.is_heartbeat() && before.is_some_and(by)
+    }
+
     /// Whether the first sign of life from this place on is one before which there is no gap.
     fn is_lived(&self, index: usize) -> bool {
         let rest = &self.0[index.min(self.0.len())..];
         let Some(sign) = rest.iter().find(|mark| !mark.is_close()) else { return false };
-        rest.iter().take_while(|mark| mark.at <= sign.at).any(|mark| mark.kind == MarkKind::Lived)
+        rest.iter().take_while(|mark| mark.at <= sign.at).any(Mark::is_lived)
     }
 
-    /// A heartbeat at the moment of another sign of life tells nothing.
+    /// Of several signs of life at one moment an open tells everything, else one heartbeat.
     fn drop_repeated(&mut self) {
-        self.0.dedup();
-        let marks = &mut self.0;
-        let mut index = 0;
-        while index < marks.len() {
-            let at = marks[index].at;
-            let says_more = |mark: &Mark| mark.at == at && matches!(mark.kind, MarkKind::Opened | MarkKind::Lived);
-            if marks[index].kind == MarkKind::Beat && marks.iter().any(says_more) {
-                marks.remove(index);
-            } else {
-                index += 1;
+        self.0.dedup_by(|mark, before| {
+            if mark.at != before.at || mark.is_close() {
+                return mark == before;
             }
-        }
+            let said = before.said().into_iter().chain(mark.said()).min();
+            match (before.kind, mark.kind) {
+                (MarkKind::Opened(_), MarkKind::Opened(_) | MarkKind::Beat(_)) => return true,
+                (MarkKind::Beat(_), MarkKind::Beat(_)) => before.kind = MarkKind::Beat(said),
+                (_, MarkKind::Lived(_)) if before.is_heartbeat() => before.kind = MarkKind::Lived(said),
+                _ => return false,
+            }
+            true
+        });
     }
 }

@@ -22,7 +22,7 @@ pub struct UserRecord {
     pub lapsed: Option<Timestamp>,
     /// The status chosen last.
     pub choice: Choice,
-    /// The choices before it between which one may still come late, the oldest first; at most 16.
+    /// The choices before it between which one may still come late, the oldest first; at most 32.
     pub earlier_choices: Vec<Choice>,
     /// The custom status chosen last.
     pub custom_status: Stamped<Option<CustomStatus>>,
@@ -34,14 +34,14 @@ pub struct UserRecord {
     pub sessions: BTreeMap<SessionId, Session>,
     /// When a visible status was last set by an update: it is a lease if no session lived then.
     pub leased_at: Option<Timestamp>,
-    /// The times before that which may still matter, in order; at most 16.
+    /// The times before that which may still matter, in order; at most 32.
     pub earlier_leases: Vec<Timestamp>,
     /// The user's own activity.
     pub own_activity: Stamped<Option<RunningActivity>>,
     /// The latest voice session, running or not.
     pub voice: Option<Voice>,
     /// The beginnings of voice sessions before it, of this one and of others, which may still matter, the oldest first;
-    /// at most 16.
+    /// at most 32.
     pub earlier_voices: Vec<Voice>,
     /// Voice sessions that ended lately, also those whose beginning was not heard of yet.
     pub voice_ended: BTreeMap<SessionId, Timestamp>,

@@ -34,7 +34,7 @@ pub const PENDING_LIMIT: usize = 64;
 
 /// At most so many facts of one kind are kept beside the latest one, for inputs that may still come late. Honest
 /// clients need one or two.
-pub(super) const EARLIER_LIMIT: usize = 16;
+pub(super) const EARLIER_LIMIT: usize = 32;
 
 impl Rules {
     /// How long something that ended still counts: a tombstone keeps heartbeats from reviving its session.

@@ -22,7 +22,7 @@ pub struct Session {
     pub previous: Option<Timestamp>,
     /// The close that ended its latest life; none if it was opened again since.
     pub closed: Option<Close>,
-    /// What else may still matter, in the order of time; at most 16.
+    /// What else may still matter, in the order of time; at most 32.
     pub earlier: Vec<Mark>,
 }
 
@@ -55,22 +55,13 @@ impl Session {
     /// Learns of an open. One that is not later than the close can't revive the session, but it is remembered as a
     /// sign of its life before that close.
     pub fn open(&mut self, at: Timestamp, platform: Option<Platform>, rules: &Rules) {
-        let platform = platform.unwrap_or_default();
-        let latest = self.opened_at.is_none_or(|opened| opened < at);
-        if latest || (self.opened_at == Some(at) && platform < self.platform) {
-            self.platform = platform;
-        }
-        self.learn(Mark { at, kind: MarkKind::Opened }, rules);
+        let kind = MarkKind::Opened(platform.unwrap_or_default());
+        self.learn(Mark { at, kind }, rules);
     }
 
     /// Learns of a heartbeat. A closed session remembers it, and is not revived by it.
     pub fn renew(&mut self, at: Timestamp, platform: Option<Platform>, rules: &Rules) {
-        if self.opened_at.is_none()
-            && let Some(platform) = platform
-        {
-            self.platform = self.platform.min(platform);
-        }
-        self.learn(Mark { at, kind: MarkKind::Beat }, rules);
+        self.learn(Mark { at, kind: MarkKind::Beat(platform) }, rules);
     }
 
     /// Learns of a heartbeat of a live session the short way, by which a store may renew one without deciding: the
@@ -98,11 +89,12 @@ impl Session {
         self.heartbeat.max(self.closed.map(|close| close.at))
     }
 
-    /// From when on the session counts as never heard of: its tombstone is gone, or it ran out long ago.
-    pub(super) fn forgotten_at(&self, rules: &Rules) -> Timestamp {
-        let ran_out = self.heartbeat.map(|beat| beat + rules.heartbeat_timeout);
-        let ended = self.closed.map_or(ran_out, |close| Some(close.at));
-        ended.unwrap_or_default() + rules.memory()
+    /// By when it is over at the latest, if nothing more is heard of it.
+    pub(super) fn over_at(&self, rules: &Rules) -> Option<Timestamp> {
+        match self.closed {
+            Some(close) => Some(close.at).max(close.broke_at.map(|broke| broke + rules.resume_grace)),
+            None => self.heartbeat.map(|beat| beat + rules.heartbeat_timeout),
+        }
     }
 
     /// Whether it ever broke, so that other sessions' opens may matter to it.
@@ -116,23 +108,33 @@ impl Session {
         self.field_marks().chain(self.earlier.iter().copied()).filter(|mark| !mark.is_heartbeat())
     }
 
-    /// Forgets what happened before `horizon`, but for what `since` still tells.
-    pub(super) fn forget_before(&mut self, horizon: Timestamp) {
-        self.earlier.retain(|mark| horizon < mark.at);
+    /// Forgets the lives that ended by `horizon`, and how the others came there.
+    pub(super) fn forget_before(&mut self, horizon: Timestamp, rules: &Rules) {
+        if self.earlier.first().is_some_and(|mark| mark.at <= horizon) {
+            let mut marks = Marks::of(self, rules);
+            marks.forget_before(horizon, rules);
+            self.tell(&marks, rules);
+        }
     }
 
     /// What the fields tell, in no order.
     pub(super) fn field_marks(&self) -> impl Iterator<Item = Mark> + use<> {
-        let beats = [self.since, self.previous, self.heartbeat].map(|at| (at, MarkKind::Beat));
         let (broke, ended) = self.closed.map_or((None, None), |close| (close.broke_at, close.ended_at));
-        let others =
-            [(self.opened_at, MarkKind::Opened), (broke, MarkKind::Broke), (ended, MarkKind::Ended)].into_iter();
-        others.chain(beats).filter_map(|(at, kind)| Some(Mark { at: at?, kind }))
+        let marks = [
+            (self.opened_at, MarkKind::Opened(self.platform)),
+            (self.since, MarkKind::Beat(Some(self.platform))),
+            (self.previous, MarkKind::Beat(None)),
+            (self.heartbeat, MarkKind::Beat(None)),
+            (broke, MarkKind::Broke),
+            (ended, MarkKind::Ended),
+        ];
+        marks.into_iter().filter_map(|(at, kind)| Some(Mark { at: at?, kind }))
     }
 
     fn learn(&mut self, mark: Mark, rules: &Rules) {
         let mut marks = Marks::of(self, rules);
         if marks.add(mark) {
+            (self.opened_at, self.platform) = marks.opened(self, rules);
             marks.thin(rules);
             self.tell(&marks, rules);
         }
@@ -144,7 +146,6 @@ impl Session {
         let closing = marks.lives(rules, |life| latest = Some(life));
         self.since = latest.map(|life| life.from);
         self.closed = Close::told_by(closing);
-        self.opened_at = marks.iter().rfind(|mark| mark.kind == MarkKind::Opened).map(|mark| mark.at);
         let mut signs = marks.iter().rev().filter(|mark| !mark.is_close()).map(|mark| mark.at);
         self.heartbeat = signs.next();
         self.previous = signs.find(|at| Some(*at) < self.heartbeat).filter(|at| Some(*at) >= self.since);

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use super::marks::{MarkKind, Marks};
+use super::marks::{Mark, Marks};
 use super::record::{RunningActivity, UserRecord};
 use super::{Platform, Rules, Timestamp};
 
-/// The times in which something kept a user online, the earliest first.
-pub(super) struct Timeline(Vec<Span>);
+/// The times in which something kept a user online.
+pub(super) struct Timeline {
+    /// All of them, the earliest first.
+    spans: Vec<Span>,
+    /// Those of them that are leases.
+    leases: Vec<Span>,
+}
 
 /// One of them: from its first moment, up to but without its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,43 +42,46 @@ impl Timeline {
                 spans.extend((life.from < to).then_some(Span { from: life.from, to, platform: session.platform }));
             });
         }
-        let sessions = spans.len();
-        for leased in record.leases() {
-            let needless = spans[..sessions].iter().any(|span| span.from < leased && leased < span.to);
-            if !needless {
-                let to = lease_end(record, leased, rules);
-                spans.extend((leased < to).then_some(Span { from: leased, to, platform: Platform::Web }));
-            }
-        }
+        let is_needed = |leased: &Timestamp| !spans.iter().any(|span| span.from < *leased && *leased < span.to);
+        let leases = record.leases().filter(is_needed);
+        let leases = leases.map(|from| Span { from, to: lease_end(record, from, rules), platform: Platform::Web });
+        let leases: Vec<Span> = leases.filter(|lease| lease.from < lease.to).collect();
+        spans.extend_from_slice(&leases);
         spans.sort_unstable();
-        Self(spans)
+        Self { spans, leases }
     }
 
     /// What lives at the moment.
     pub(super) fn live(&self, now: Timestamp) -> impl Iterator<Item = &Span> {
-        self.0.iter().filter(move |span| span.contains(now))
+        self.spans.iter().filter(move |span| span.contains(now))
+    }
+
+    /// When the lease that was set then ends; none if it never counted.
+    pub(super) fn lease_end(&self, leased: Timestamp) -> Option<Timestamp> {
+        self.leases.iter().find(|lease| lease.from == leased).map(|lease| lease.to)
     }
 
     /// The moments after one and up to another at which something ended, in order.
     pub(super) fn ends(&self, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
         let mut ends: Vec<Timestamp> =
-            self.0.iter().map(|span| span.to).filter(|end| after < *end && *end <= until).collect();
+            self.spans.iter().map(|span| span.to).filter(|end| after < *end && *end <= until).collect();
         ends.sort_unstable();
         ends.dedup();
         ends
     }
 
     /// When the activity ends or ended, counted from its anchor: when no session is left. `hold` is how long one that
-    /// came before its user's session waits for it. None if it never ran.
+    /// came before its user's session waits for it. None if it never ran, or has ended so long ago that nothing is
+    /// known of it.
     pub(super) fn end_of(&self, activity: &RunningActivity, hold: Option<Duration>) -> Option<Timestamp> {
         let anchor = activity.anchor;
         let reach = |end: Timestamp, span: &Span| if span.from <= end { end.max(span.to) } else { end };
         if let Some(span) = self.live(anchor).next() {
-            return Some(self.0.iter().fold(span.to, reach));
+            return Some(self.spans.iter().fold(span.to, reach));
         }
-        let waits_until = anchor + hold?;
-        let first = self.0.iter().find(|span| anchor < span.from && span.from < waits_until);
-        Some(first.map_or(waits_until, |span| self.0.iter().fold(span.to, reach)))
+        let waits_until = anchor + hold.filter(|_| anchor == activity.started_at)?;
+        let first = self.spans.iter().find(|span| anchor < span.from && span.from < waits_until);
+        Some(first.map_or(waits_until, |span| self.spans.iter().fold(span.to, reach)))
     }
 }
 
@@ -86,7 +94,7 @@ fn lease_end(record: &UserRecord, leased: Timestamp, rules: &Rules) -> Timestamp
 /// When sessions opened, in order.
 fn opens(record: &UserRecord) -> Vec<Timestamp> {
     let marks = record.sessions.values().flat_map(|session| session.opens_and_closes());
-    let mut opens: Vec<Timestamp> = marks.filter(|mark| mark.kind == MarkKind::Opened).map(|mark| mark.at).collect();
+    let mut opens: Vec<Timestamp> = marks.filter(Mark::is_open).map(|mark| mark.at).collect();
     opens.sort_unstable();
     opens
 }

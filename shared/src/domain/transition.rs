@@ -178,18 +178,18 @@ impl UserRecord {
             InputKind::StatusUpdated(update) => self.update(update, at, now, rules)?,
             InputKind::Opened { .. } | InputKind::Heartbeat { .. } if proves_nothing => return Ok(()),
             InputKind::Opened { session_id, platform, status } => {
-                self.session(session_id, at, rules).open(at, *platform, rules);
+                self.session(session_id).open(at, *platform, rules);
                 self.sign(at);
                 if let Some(intent) = status {
                     self.choose(*intent, at, Tie::ByIntent);
                 }
             }
             InputKind::Heartbeat { session_id, platform } => {
-                self.session(session_id, at, rules).renew(at, *platform, rules);
+                self.session(session_id).renew(at, *platform, rules);
                 self.sign(at);
             }
             InputKind::Closed { session_id, abnormal } => {
-                self.session(session_id, at, rules).close(at, *abnormal, rules);
+                self.session(session_id).close(at, *abnormal, rules);
                 self.sign(at);
             }
             InputKind::VoiceCreated { session_id, name } => self.begin_voice(session_id, name, at),

@@ -228,7 +228,7 @@ fn encode_session(session: &Session) -> String {
     let after = |from: Timestamp, to: Option<Timestamp>| {
         to.map_or_else(String::new, |to| (to.millis() - from.millis()).to_string())
     };
-    let platform = &session.platform.as_str()[..1];
+    let platform = platform_letter(session.platform);
     let gap = session.previous.map_or_else(String::new, |previous| after(previous, session.heartbeat));
     let mut text = format!("{},{platform},{},{gap}", base.millis(), after(base, session.heartbeat));
     if session.since.is_none() {
@@ -244,44 +244,54 @@ fn encode_session(session: &Session) -> String {
         text.push_str(&format!(",c{}/{}/{}", close.at.millis(), moment(close.ended_at), moment(close.broke_at)));
     }
     if !session.earlier.is_empty() {
-        let mark = |mark: &Mark| format!("{}{}", mark_letter(mark.kind), mark.at.millis() - base.millis());
-        text.push_str(&format!(",e{}", session.earlier.iter().map(mark).collect::<Vec<_>>().join("/")));
+        let marks = session.earlier.iter().map(|mark| encode_mark(base, mark));
+        text.push_str(&format!(",e{}", marks.collect::<Vec<_>>().join("/")));
     }
     text
 }
 
-fn mark_letter(kind: MarkKind) -> &'static str {
-    match kind {
-        MarkKind::Opened => "o",
-        MarkKind::Beat => "b",
-        MarkKind::Lived => "l",
-        MarkKind::Broke => "k",
-        MarkKind::Ended => "x",
-    }
+fn encode_mark(base: Timestamp, mark: &Mark) -> String {
+    let (kind, platform) = match mark.kind {
+        MarkKind::Opened(platform) => ("o", Some(platform)),
+        MarkKind::Beat(platform) => ("b", platform),
+        MarkKind::Lived(platform) => ("l", platform),
+        MarkKind::Broke => ("k", None),
+        MarkKind::Ended => ("x", None),
+    };
+    format!("{kind}{}{}", platform.map_or("", platform_letter), mark.at.millis() - base.millis())
 }
 
 fn parse_mark(base: Timestamp, text: &str) -> Option<Mark> {
-    let kind = match text.get(..1)? {
-        "o" => MarkKind::Opened,
-        "b" => MarkKind::Beat,
-        "l" => MarkKind::Lived,
-        "k" => MarkKind::Broke,
-        "x" => MarkKind::Ended,
+    let platform = parse_platform(text.get(1..2)?);
+    let kind = match (text.get(..1)?, platform) {
+        ("o", Some(platform)) => MarkKind::Opened(platform),
+        ("b", platform) => MarkKind::Beat(platform),
+        ("l", platform) => MarkKind::Lived(platform),
+        ("k", None) => MarkKind::Broke,
+        ("x", None) => MarkKind::Ended,
         _ => return None,
     };
-    let offset: i64 = text.get(1..)?.parse().ok()?;
+    let offset: i64 = text.get(if platform.is_some() { 2 } else { 1 }..)?.parse().ok()?;
     Some(Mark { at: Timestamp::from_millis(base.millis().checked_add(offset)?), kind })
+}
+
+fn platform_letter(platform: Platform) -> &'static str {
+    &platform.as_str()[..1]
+}
+
+fn parse_platform(letter: &str) -> Option<Platform> {
+    match letter {
+        "d" => Some(Platform::Desktop),
+        "m" => Some(Platform::Mobile),
+        "w" => Some(Platform::Web),
+        _ => None,
+    }
 }
 
 fn parse_session(text: &str) -> Option<Session> {
     let mut parts = text.split(',');
     let base = parse_moment(parts.next()?)?;
-    let platform = match parts.next()? {
-        "d" => Platform::Desktop,
-        "m" => Platform::Mobile,
-        "w" => Platform::Web,
-        _ => return None,
-    };
+    let platform = parse_platform(parts.next()?)?;
     let offset = |text: &str| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(Some) };
     let heartbeat = offset(parts.next()?)?.map(|offset| Timestamp::from_millis(base.millis() + offset));
     let previous = match (heartbeat, offset(parts.next()?)?) {
