@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod history;
+mod looks;
 mod order;
 mod random_order;
+mod seen;
 mod user;

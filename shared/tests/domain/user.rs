@@ -146,3 +146,8 @@ pub(crate) fn plays(name: Option<&str>) -> InputKind {
 pub(crate) fn playing(name: &str) -> ActivityUpdate {
     ActivityUpdate { kind: ActivityKind::Playing, name: name.parse().unwrap() }
 }
+
+/// The version of a change at that moment, if it is not the second.
+pub(crate) fn version(at: Timestamp) -> u64 {
+    at.millis() as u64
+}
