@@ -1,19 +1,23 @@
 //! The rules of presence, as pure functions over a user's record. Nothing here reads a clock, an environment or a
 //! network: time and ids are arguments.
 
+mod forget;
 mod ids;
 mod input;
+mod marks;
 mod presence;
 mod record;
 mod rules;
 mod session;
 mod time;
+mod timeline;
 mod trace;
 mod transition;
 mod view;
 
 pub use ids::{ChannelId, Invalid, SessionId, UserId};
 pub use input::{ActivityUpdate, Input, InputKind, StatusUpdate};
+pub use marks::{Mark, MarkKind};
 pub use presence::{
     Activity, ActivityKind, ActivityName, CustomStatus, Intent, Own, Platform, Presence, Status, TEXT_LIMIT,
 };

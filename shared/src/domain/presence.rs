@@ -59,7 +59,7 @@ pub enum Status {
 }
 
 /// The status that the user chose last. Written `offline` on output where it is invisible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Intent {
     /// Never chose, or chose `online`.
@@ -117,7 +117,7 @@ pub enum ActivityKind {
 pub struct CustomStatus(Box<str>);
 
 /// The name of an activity: 1–128 characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ActivityName(Box<str>);
 
@@ -127,6 +127,14 @@ pub const TEXT_LIMIT: usize = 128;
 /// Text for other people's screens: bounded, not blank, and without control characters.
 fn is_showable(text: &str) -> bool {
     !text.trim().is_empty() && text.chars().nth(TEXT_LIMIT).is_none() && !text.chars().any(char::is_control)
+}
+
+impl Presence {
+    /// Whether a listener of the status is told the same by both.
+    pub fn has_status_of(&self, other: &Presence) -> bool {
+        (self.status, &self.custom_status, &self.client_status)
+            == (other.status, &other.custom_status, &other.client_status)
+    }
 }
 
 impl Status {

@@ -22,6 +22,8 @@ pub struct UserRecord {
     pub lapsed: Option<Timestamp>,
     /// The status chosen last.
     pub choice: Choice,
+    /// The choices before it between which one may still come late, the oldest first; at most 32.
+    pub earlier_choices: Vec<Choice>,
     /// The custom status chosen last.
     pub custom_status: Stamped<Option<CustomStatus>>,
     /// The last sign of life that `sessions` does not tell of, whether others may see it or not.
@@ -30,12 +32,17 @@ pub struct UserRecord {
     pub frozen_last_seen: Option<Timestamp>,
     /// Sessions that live, and those that ended lately.
     pub sessions: BTreeMap<SessionId, Session>,
-    /// When the latest lease was set.
+    /// When a visible status was last set by an update: it is a lease if no session lived then.
     pub leased_at: Option<Timestamp>,
+    /// The times before that which may still matter, in order; at most 32.
+    pub earlier_leases: Vec<Timestamp>,
     /// The user's own activity.
     pub own_activity: Stamped<Option<RunningActivity>>,
     /// The latest voice session, running or not.
     pub voice: Option<Voice>,
+    /// The beginnings of voice sessions before it, of this one and of others, which may still matter, the oldest first;
+    /// at most 32.
+    pub earlier_voices: Vec<Voice>,
     /// Voice sessions that ended lately, also those whose beginning was not heard of yet.
     pub voice_ended: BTreeMap<SessionId, Timestamp>,
     /// The accepted status updates within the window of the rate limit.
@@ -110,17 +117,25 @@ impl UserRecord {
             settled_at: Timestamp::default(),
             lapsed: None,
             choice: Choice::default(),
+            earlier_choices: Vec::new(),
             custom_status: Stamped::default(),
             last_sign: None,
             frozen_last_seen: None,
             sessions: BTreeMap::new(),
             leased_at: None,
+            earlier_leases: Vec::new(),
             own_activity: Stamped::default(),
             voice: None,
+            earlier_voices: Vec::new(),
             voice_ended: BTreeMap::new(),
             updates: Vec::new(),
             pending: Vec::new(),
         }
+    }
+
+    /// When visible statuses were set by updates, in order.
+    pub(super) fn leases(&self) -> impl Iterator<Item = Timestamp> {
+        self.earlier_leases.iter().copied().chain(self.leased_at)
     }
 
     /// The last sign of life, whether others may see it or not.
@@ -142,10 +157,8 @@ impl UserRecord {
 }
 
 impl Pending {
-    /// Whether two changes would tell a listener of the status the same.
+    /// Whether a listener of the status would be told the same of this look.
     pub fn tells_status_of(&self, other: &Presence) -> bool {
-        let this = &self.presence;
-        (this.status, &this.custom_status, &this.client_status)
-            == (other.status, &other.custom_status, &other.client_status)
+        self.presence.has_status_of(other)
     }
 }

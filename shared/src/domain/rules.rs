@@ -32,10 +32,19 @@ pub const TYPING_REPEAT: Duration = Duration::from_secs(5);
 /// At most so many changes of a user wait to be published; while nobody can be told, the middle ones give way.
 pub const PENDING_LIMIT: usize = 64;
 
+/// At most so many facts of one kind are kept beside the latest one, for inputs that may still come late. Honest
+/// clients need one or two.
+pub(super) const EARLIER_LIMIT: usize = 32;
+
 impl Rules {
-    /// How long something that ended is remembered, so that what comes late is judged as if it had come in time.
+    /// How long something that ended still counts: a tombstone keeps heartbeats from reviving its session.
     pub fn memory(&self) -> Duration {
         self.heartbeat_timeout + self.resume_grace
+    }
+
+    /// How long a record keeps what ended, so that what comes late is judged as if it had come in time.
+    pub fn retention(&self) -> Duration {
+        self.memory() + self.heartbeat_timeout
     }
 }
 

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::record::{Pending, RunningActivity, UserRecord, Voice};
-use super::rules::{PENDING_LIMIT, SESSION_LIMIT, UPDATE_LIMIT, UPDATE_WINDOW};
-use super::session::Session;
+use super::record::{Choice, Pending, RunningActivity, UserRecord, Voice};
+use super::rules::{EARLIER_LIMIT, PENDING_LIMIT, UPDATE_LIMIT, UPDATE_WINDOW};
+use super::timeline::Timeline;
 use super::{
     ActivityKind, ActivityName, ActivityUpdate, Input, InputKind, Intent, Presence, Rules, SessionId, Status,
     StatusUpdate, Timestamp, Traceparent,
@@ -20,38 +20,53 @@ pub struct RateLimited {
     pub retry_after: Duration,
 }
 
+/// What others saw change.
+struct Change {
+    presence: Presence,
+    status: bool,
+    activity: bool,
+    at: Timestamp,
+}
+
+/// Which of two choices made at one moment is the later.
+#[derive(Clone, Copy)]
+enum Tie {
+    /// The one that came last: updates come once, in the order in which they are answered.
+    ByArrival,
+    /// The same one everywhere, and the invisible one before all: events come in any order, and again.
+    ByIntent,
+}
+
+/// Rises with each change, also where the store has lost its last writes.
+fn next_version(version: u64, at: Timestamp) -> u64 {
+    version.saturating_add(1).max(at.millis() as u64)
+}
+
 impl UserRecord {
     /// What others see at `now`. Tells the same before the sweep as after it: deadlines that passed are settled on a
     /// copy.
     pub fn read(&self, now: Timestamp, rules: &Rules) -> Presence {
-        if self.lapsed.is_none() && self.next_unsettled(now, rules).is_none() {
-            return self.presence(now, rules);
+        let now = now.max(self.settled_at);
+        let timeline = self.timeline(rules);
+        if self.lapsed.is_none() && timeline.ends(self.settled_at, now).is_empty() {
+            return self.look(&timeline, now, rules);
         }
         let mut copy = self.clone();
-        copy.settle(now, &Traceparent::generate(), rules);
-        copy.presence(now, rules)
+        copy.settle(&timeline, now, rules);
+        copy.look(&timeline, now, rules)
     }
 
     /// Accounts for what ended by `now` and forgets what can't matter any more: the sweep.
     pub fn expire(&mut self, now: Timestamp, trace: &Traceparent, rules: &Rules) {
-        self.settle(now, trace, rules);
-        self.forget(now, rules);
+        let now = now.max(self.settled_at);
+        let timeline = self.timeline(rules);
+        let changes = self.settle(&timeline, now, rules);
+        self.mark_all(changes, trace);
+        self.forget(&timeline, now, rules);
     }
 
-    /// Accounts for every deadline up to `now`, each with its own version.
-    fn settle(&mut self, now: Timestamp, trace: &Traceparent, rules: &Rules) {
-        if let Some(deadline) = self.lapsed.take() {
-            self.lapse(deadline.min(now), trace, rules);
-        }
-        while let Some(deadline) = self.next_unsettled(now, rules) {
-            let before = self.presence(self.settled_at, rules);
-            self.settled_at = deadline;
-            self.tell(before, deadline, trace, rules);
-        }
-        self.settled_at = self.settled_at.max(now);
-    }
-
-    /// Decides one input at `now`, after settling up to it.
+    /// Decides one input at `now`, after settling up to it. A `now` before something that is settled is a clock that
+    /// is behind another's, and counts as that moment.
     pub fn apply(
         &mut self,
         input: &Input,
@@ -59,56 +74,101 @@ impl UserRecord {
         trace: &Traceparent,
         rules: &Rules,
     ) -> Result<(), RateLimited> {
-        self.settle(now, trace, rules);
-        let before = self.presence(now, rules);
+        let now = now.max(self.settled_at);
+        let timeline = self.timeline(rules);
+        let changes = self.settle(&timeline, now, rules);
+        self.mark_all(changes, trace);
+        let before = self.look(&timeline, now, rules);
         self.learn(input, now, rules)?;
-        self.forget(now, rules);
-        self.tell(before, now, trace, rules);
+        let timeline = self.timeline(rules);
+        let after = self.look(&timeline, now, rules);
+        let change = self.change(&before, after, now);
+        self.mark_all(change, trace);
+        self.forget(&timeline, now, rules);
         Ok(())
     }
 
-    fn next_unsettled(&self, now: Timestamp, rules: &Rules) -> Option<Timestamp> {
-        self.deadlines(rules).filter(|deadline| *deadline > self.settled_at && *deadline <= now).min()
-    }
-
-    /// The store has forgotten the sessions of a user who was last seen online: only the deadline is left.
-    fn lapse(&mut self, deadline: Timestamp, trace: &Traceparent, rules: &Rules) {
-        if !self.choice.intent.is_visible() || self.version >= deadline.millis() as u64 {
-            return;
+    /// Accounts for every deadline up to `now`, each with its own version. Gives back what others saw change.
+    fn settle(&mut self, timeline: &Timeline, now: Timestamp, rules: &Rules) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(deadline) = self.lapsed.take() {
+            changes.extend(self.lapse(deadline, timeline, now, rules));
         }
-        self.version = deadline.millis() as u64;
-        self.last_sign = self.last_sign.max(Some(deadline - rules.heartbeat_timeout));
-        self.settled_at = self.settled_at.max(deadline);
-        let presence = self.presence(deadline, rules);
-        self.mark(Pending { presence, status: true, activity: false, at: deadline, trace: trace.clone() });
+        for deadline in timeline.ends(self.settled_at, now) {
+            let before = self.look(timeline, self.settled_at, rules);
+            self.settled_at = deadline;
+            let after = self.look(timeline, deadline, rules);
+            changes.extend(self.change(&before, after, deadline));
+        }
+        self.settled_at = self.settled_at.max(now);
+        changes
     }
 
-    /// Marks what others see differently now than `before`.
-    fn tell(&mut self, before: Presence, at: Timestamp, trace: &Traceparent, rules: &Rules) {
-        let mut after = self.presence(at, rules);
-        let status = (before.status, &before.custom_status, &before.client_status)
-            != (after.status, &after.custom_status, &after.client_status);
+    /// The store has forgotten the sessions of a user who was last seen online: only the deadline is left. One that is
+    /// still to come passes now, since a read can't tell of sessions that nobody knows.
+    fn lapse(
+        &mut self,
+        deadline: Timestamp,
+        timeline: &Timeline,
+        now: Timestamp,
+        rules: &Rules,
+    ) -> Option<Change> {
+        if !self.choice.intent.is_visible() || self.version >= deadline.millis() as u64 {
+            return None;
+        }
+        let at = deadline.min(now);
+        self.version = next_version(self.version, at);
+        self.last_sign = self.last_sign.max(Some((deadline - rules.heartbeat_timeout).min(now)));
+        self.settled_at = self.settled_at.max(at);
+        let presence = self.look(timeline, at, rules);
+        Some(Change { presence, status: true, activity: false, at })
+    }
+
+    /// What others see differently after something than before it: raises the version.
+    fn change(&mut self, before: &Presence, mut after: Presence, at: Timestamp) -> Option<Change> {
+        let status = !after.has_status_of(before);
         let activity = before.activities != after.activities && after.status != Status::Offline;
-        if status || activity {
-            self.version = (self.version + 1).max(at.millis() as u64);
-            after.version = self.version;
-            self.mark(Pending { presence: after, status, activity, at, trace: trace.clone() });
+        if !status && !activity {
+            return None;
+        }
+        self.version = next_version(self.version, at);
+        after.version = self.version;
+        Some(Change { presence: after, status, activity, at })
+    }
+
+    fn mark_all(&mut self, changes: impl IntoIterator<Item = Change>, trace: &Traceparent) {
+        for Change { presence, status, activity, at } in changes {
+            self.mark(Pending { presence, status, activity, at, trace: trace.clone() });
         }
     }
 
     /// Queues a change. A full queue gives up changes from its newer end, so that what is told afterwards still
     /// begins where the last telling ended, still differs from one to the next, and ends with the latest.
     fn mark(&mut self, mut change: Pending) {
-        if self.pending.len() >= PENDING_LIMIT {
-            while let Some(last) = self.pending.last()
-                && (self.pending.len() >= PENDING_LIMIT || last.tells_status_of(&change.presence))
-            {
-                change.status |= last.status;
-                change.activity |= last.activity && change.presence.status != Status::Offline;
-                self.pending.pop();
-            }
+        if self.pending.len() < PENDING_LIMIT {
+            self.pending.push(change);
+            return;
         }
-        self.pending.push(change);
+        let visible = change.presence.status != Status::Offline;
+        let mut given_up = self.pending.pop();
+        while let Some(last) = self.pending.pop_if(|last| last.tells_status_of(&change.presence)) {
+            given_up = Some(last);
+        }
+        match (self.pending.last(), given_up) {
+            (Some(last), _) => {
+                change.status = true;
+                change.activity = visible && last.presence.activities != change.presence.activities;
+            }
+            // What stood before the queue is known only by what its first change told of.
+            (None, Some(first)) => {
+                change.status = first.status;
+                change.activity = visible && (first.activity || first.presence.activities != change.presence.activities);
+            }
+            (None, None) => {}
+        }
+        if change.status || change.activity {
+            self.pending.push(change);
+        }
     }
 
     fn learn(&mut self, input: &Input, now: Timestamp, rules: &Rules) -> Result<(), RateLimited> {
@@ -119,20 +179,17 @@ impl UserRecord {
             InputKind::Opened { .. } | InputKind::Heartbeat { .. } if proves_nothing => return Ok(()),
             InputKind::Opened { session_id, platform, status } => {
                 self.session(session_id).open(at, *platform, rules);
-                self.evict(session_id);
                 self.sign(at);
                 if let Some(intent) = status {
-                    self.choose(*intent, at);
+                    self.choose(*intent, at, Tie::ByIntent);
                 }
             }
             InputKind::Heartbeat { session_id, platform } => {
                 self.session(session_id).renew(at, *platform, rules);
-                self.evict(session_id);
                 self.sign(at);
             }
             InputKind::Closed { session_id, abnormal } => {
-                self.session(session_id).close(at, *abnormal);
-                self.evict(session_id);
+                self.session(session_id).close(at, *abnormal, rules);
                 self.sign(at);
             }
             InputKind::VoiceCreated { session_id, name } => self.begin_voice(session_id, name, at),
@@ -141,6 +198,7 @@ impl UserRecord {
                 *ended = at.max(*ended);
             }
         }
+        self.evict(now, rules);
         Ok(())
     }
 
@@ -151,18 +209,17 @@ impl UserRecord {
         now: Timestamp,
         rules: &Rules,
     ) -> Result<(), RateLimited> {
-        self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
-        if self.updates.len() >= UPDATE_LIMIT {
-            let oldest = self.updates[self.updates.len() - UPDATE_LIMIT];
-            return Err(RateLimited { retry_after: (oldest + UPDATE_WINDOW).since(now) });
+        let recent = self.updates.iter().filter(|earlier| now < **earlier + UPDATE_WINDOW);
+        if let Some(oldest) = recent.rev().nth(UPDATE_LIMIT - 1) {
+            return Err(RateLimited { retry_after: (*oldest + UPDATE_WINDOW).since(now) });
         }
         self.updates.push(now);
         self.sign(at);
         if let Some(intent) = update.status {
-            if intent.is_visible() && !self.has_live_session(at, rules) {
-                self.leased_at = self.leased_at.max(Some(at));
+            if intent.is_visible() {
+                self.lease(at);
             }
-            self.choose(intent, at);
+            self.choose(intent, at, Tie::ByArrival);
         }
         if let Some(custom_status) = &update.custom_status
             && at >= self.custom_status.at
@@ -179,26 +236,58 @@ impl UserRecord {
         Ok(())
     }
 
-    /// The later choice wins. A late one of the other kind still tells that the current run began after it.
-    fn choose(&mut self, intent: Intent, at: Timestamp) {
-        let turns = intent.is_visible() != self.choice.intent.is_visible();
-        if at < self.choice.at {
-            if turns && at >= self.choice.since {
-                self.choice.since = self.choice.at;
+    /// The later choice wins; a late one may still tell that the current run of visible or invisible choices began
+    /// after it.
+    ///
+    /// What others may have read does not go back: an invisible user's `last_seen` is the latest sign of life that was
+    /// known when the choice was learned, be it later than the choice.
+    fn choose(&mut self, intent: Intent, at: Timestamp, tie: Tie) {
+        let before = self.choice;
+        let mut choices = std::mem::take(&mut self.earlier_choices);
+        choices.push(before);
+        let known = |choice: &Choice| (choice.at, choice.intent) == (at, intent);
+        let is_earlier = |choice: &Choice| match tie {
+            Tie::ByArrival => choice.at <= at,
+            Tie::ByIntent => (choice.at, choice.intent) < (at, intent),
+        };
+        let place = choices.iter().take_while(|choice| is_earlier(choice)).count();
+        if place > 0 && !choices.iter().any(known) {
+            choices.insert(place, Choice { intent, at, since: at });
+            for index in place..choices.len() {
+                let (previous, choice) = (choices[index - 1], &mut choices[index]);
+                let goes_on = previous.intent.is_visible() == choice.intent.is_visible();
+                choice.since = if goes_on { previous.since } else { choice.at };
             }
+        }
+        self.choice = choices.pop().unwrap_or(before);
+        choices.drain(..choices.len().saturating_sub(EARLIER_LIMIT));
+        self.earlier_choices = choices;
+        self.freeze(before);
+    }
+
+    fn freeze(&mut self, before: Choice) {
+        self.frozen_last_seen = match (before.intent.is_visible(), self.choice.intent.is_visible()) {
+            (_, true) => None,
+            (true, false) => self.last_sign_of_life(),
+            (false, false) if self.choice.since > before.since => self.frozen_last_seen.max(Some(self.choice.since)),
+            (false, false) => self.frozen_last_seen,
+        };
+    }
+
+    fn lease(&mut self, at: Timestamp) {
+        if self.leases().any(|leased| leased == at) {
             return;
         }
-        if turns {
-            self.choice.since = at;
-            self.frozen_last_seen = if intent.is_visible() { None } else { self.last_sign_of_life().max(Some(at)) };
-        }
-        self.choice.intent = intent;
-        self.choice.at = at;
+        let mut leases: Vec<Timestamp> = self.leases().chain([at]).collect();
+        leases.sort_unstable();
+        self.leased_at = leases.pop();
+        self.earlier_leases = leases;
     }
 
     /// The same activity sent again keeps its beginning.
     fn begin_activity(&self, activity: &ActivityUpdate, at: Timestamp, rules: &Rules) -> RunningActivity {
-        let current = self.own_activity.value.as_ref().filter(|own| self.runs(own, None, at, rules));
+        let timeline = self.timeline(rules);
+        let current = self.running_own(&timeline, at);
         let same = current.filter(|own| own.kind == activity.kind && own.name == activity.name);
         RunningActivity {
             kind: activity.kind,
@@ -210,91 +299,30 @@ impl UserRecord {
 
     /// The voice session that was created last is the user's; of two at one moment, one is chosen the same everywhere.
     fn begin_voice(&mut self, session_id: &SessionId, name: &ActivityName, at: Timestamp) {
-        let current = self.voice.as_ref().map(|voice| (voice.activity.started_at, &voice.session_id));
-        if current.is_none_or(|current| current < (at, session_id)) {
-            let kind = ActivityKind::Listening;
-            let activity = RunningActivity { kind, name: name.clone(), started_at: at, anchor: at };
-            self.voice = Some(Voice { session_id: session_id.clone(), activity });
+        let activity =
+            RunningActivity { kind: ActivityKind::Listening, name: name.clone(), started_at: at, anchor: at };
+        let new = Voice { session_id: session_id.clone(), activity };
+        let mut voices = std::mem::take(&mut self.earlier_voices);
+        voices.extend(self.voice.take());
+        let order = |voice: &Voice| (voice.activity.started_at, voice.session_id.clone(), voice.activity.name.clone());
+        if let Err(place) = voices.binary_search_by_key(&order(&new), order) {
+            voices.insert(place, new);
         }
-    }
-
-    fn session(&mut self, session_id: &SessionId) -> &mut Session {
-        self.sessions.entry(session_id.clone()).or_insert_with(Session::unknown)
+        self.voice = voices.pop();
+        voices.drain(..voices.len().saturating_sub(EARLIER_LIMIT));
+        self.earlier_voices = voices;
     }
 
     fn sign(&mut self, at: Timestamp) {
         self.last_sign = self.last_sign.max(Some(at));
     }
 
-    /// Keeps the sessions within their limit, and the tombstones within the same: the stalest goes first.
-    fn evict(&mut self, newcomer: &SessionId) {
-        let Some(closed) = self.sessions.get(newcomer).map(Session::is_closed) else { return };
-        let alike = || self.sessions.iter().filter(|(_, session)| session.is_closed() == closed);
-        if alike().count() > SESSION_LIMIT {
-            let stalest = alike().min_by_key(|(_, session)| session.last_sign()).map(|(id, _)| id.clone());
-            if let Some(session) = stalest.and_then(|id| self.sessions.remove(&id)) {
-                self.last_sign = self.last_sign.max(session.last_sign());
-            }
-        }
-    }
-
-    /// Drops what can't matter any more: everything that ended longer ago than anything may come late.
-    fn forget(&mut self, now: Timestamp, rules: &Rules) {
-        let memory = rules.memory();
-        let gone = |end: Timestamp| end + memory <= now;
-
-        let own = self.own_activity.value.as_ref();
-        if own.is_some_and(|own| self.ends(own, None, rules).is_none_or(gone)) {
-            self.own_activity.value = None;
-        }
-        let voice_ended = self.voice.as_ref().and_then(|voice| self.voice_ended.get(&voice.session_id).copied());
-        let ran_out =
-            self.voice.as_ref().and_then(|voice| self.ends(&voice.activity, Some(rules.heartbeat_timeout), rules));
-        let over = voice_ended.filter(|_| self.running_voice().is_none()).into_iter().chain(ran_out).min();
-        if over.is_some_and(gone) {
-            self.voice = None;
-        }
-        let voice_id = self.voice.as_ref().map(|voice| voice.session_id.clone());
-        self.voice_ended.retain(|id, ended| !gone(*ended) || Some(&*id) == voice_id.as_ref());
-        while self.voice_ended.len() > SESSION_LIMIT
-            && let Some(oldest) = self.voice_ended.iter().min_by_key(|(_, ended)| **ended).map(|(id, _)| id.clone())
-        {
-            self.voice_ended.remove(&oldest);
-        }
-
-        let over = |session: &Session| {
-            let end = session.ends_at(rules, |_| None).max(session.last_sign());
-            end.is_some_and(gone)
-        };
-        let over: Vec<SessionId> =
-            self.sessions.iter().filter(|(_, session)| over(session)).map(|(id, _)| id.clone()).collect();
-        for id in over {
-            self.forget_session(&id, rules);
-        }
-        if self.leased_at.is_some_and(|leased| gone(leased + rules.heartbeat_timeout)) {
-            self.leased_at = None;
-        }
-        self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
-    }
-
-    /// What still runs has run through the end of a session that is forgotten: other sessions carried it on.
-    fn forget_session(&mut self, id: &SessionId, rules: &Rules) {
-        let Some(session) = self.sessions.get(id) else { return };
-        let (last_sign, end) = (session.last_sign(), self.span(session, rules).map(|(_, end)| end));
-        self.sessions.remove(id);
-        self.last_sign = self.last_sign.max(last_sign);
-        let own = self.own_activity.value.as_mut();
-        let voice = self.voice.as_mut().map(|voice| &mut voice.activity);
-        for activity in own.into_iter().chain(voice) {
-            activity.anchor = activity.anchor.max(end.unwrap_or_default());
-        }
-    }
-
     /// Whether something that must outlive the sessions changed since `earlier`: a choice, or how the user looks now
     /// that they are gone.
     pub fn outlives(&self, earlier: &UserRecord, now: Timestamp, rules: &Rules) -> bool {
         let chose = (&self.choice, &self.custom_status) != (&earlier.choice, &earlier.custom_status);
-        let (look, before) = (self.presence(now, rules), earlier.presence(now, rules));
+        let look = self.look(&self.timeline(rules), now, rules);
+        let before = earlier.look(&earlier.timeline(rules), now, rules);
         let left = look.status == Status::Offline
             && (look.version, look.last_seen, before.status) != (before.version, before.last_seen, Status::Offline);
         chose || left
@@ -302,99 +330,4 @@ impl UserRecord {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000 + seconds * 1000)
-    }
-
-    fn trace() -> Traceparent {
-        Traceparent::parse(TRACE).unwrap()
-    }
-
-    fn user() -> UserRecord {
-        UserRecord::unknown("00000000-0000-4000-8000-000000000001".parse().unwrap())
-    }
-
-    fn happens(record: &mut UserRecord, at: Timestamp, kind: InputKind) {
-        record.apply(&Input { at, kind }, at, &trace(), &Rules::default()).unwrap();
-    }
-
-    fn opens(id: &str) -> InputKind {
-        InputKind::Opened { session_id: id.parse().unwrap(), platform: None, status: None }
-    }
-
-    fn closes(id: &str) -> InputKind {
-        InputKind::Closed { session_id: id.parse().unwrap(), abnormal: false }
-    }
-
-    fn chooses(intent: Intent) -> InputKind {
-        InputKind::StatusUpdated(StatusUpdate { status: Some(intent), ..StatusUpdate::default() })
-    }
-
-    fn told(record: &UserRecord) -> Vec<(Status, u64)> {
-        record.pending.iter().map(|pending| (pending.presence.status, pending.presence.version)).collect()
-    }
-
-    fn version(at: Timestamp) -> u64 {
-        at.millis() as u64
-    }
-
-    #[test]
-    fn a_user_is_online_until_the_last_session_closes() {
-        let mut record = user();
-        happens(&mut record, at(0), opens("a"));
-        happens(&mut record, at(1), opens("b"));
-        happens(&mut record, at(2), closes("a"));
-        happens(&mut record, at(3), closes("b"));
-        assert_eq!(told(&record), [(Status::Online, version(at(0))), (Status::Offline, version(at(3)))]);
-        assert_eq!(record.read(at(3), &Rules::default()).last_seen, Some(at(3)));
-    }
-
-    #[test]
-    fn a_read_after_the_deadline_tells_what_the_sweep_will_tell() {
-        let rules = Rules::default();
-        let mut record = user();
-        happens(&mut record, at(0), opens("a"));
-        assert_eq!(record.read(at(44), &rules).status, Status::Online);
-        let read = record.read(at(45), &rules);
-        assert_eq!((read.status, read.version, read.last_seen), (Status::Offline, version(at(45)), Some(at(0))));
-        record.expire(at(100), &trace(), &rules);
-        assert_eq!(record.read(at(100), &rules), read);
-        assert_eq!(told(&record).last(), Some(&(Status::Offline, version(at(45)))));
-    }
-
-    #[test]
-    fn invisibility_looks_like_having_gone_offline() {
-        let rules = Rules::default();
-        let mut invisible = user();
-        happens(&mut invisible, at(0), opens("a"));
-        let mut offline = invisible.clone();
-        happens(&mut invisible, at(5), chooses(Intent::Invisible));
-        happens(&mut offline, at(5), closes("a"));
-        for (seconds, input) in
-            [(20, InputKind::Heartbeat { session_id: "a".parse().unwrap(), platform: None }), (30, opens("b"))]
-        {
-            happens(&mut invisible, at(seconds), input);
-        }
-        assert_eq!(invisible.read(at(31), &rules), offline.read(at(31), &rules));
-        assert_eq!(invisible.pending, offline.pending);
-        assert_eq!(invisible.own(at(31), &rules).intent, Intent::Invisible);
-    }
-
-    #[test]
-    fn the_sixth_update_in_twenty_seconds_is_refused_and_does_not_count() {
-        let rules = Rules::default();
-        let mut record = user();
-        for second in 0..5 {
-            happens(&mut record, at(second), chooses(Intent::Idle));
-        }
-        let before = record.clone();
-        let refused = record.apply(&Input { at: at(6), kind: chooses(Intent::Dnd) }, at(6), &trace(), &rules);
-        assert_eq!(refused, Err(RateLimited { retry_after: Duration::from_secs(14) }));
-        assert_eq!((record.choice, record.updates), (before.choice, before.updates));
-    }
-}
+mod tests;

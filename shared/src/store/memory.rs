@@ -144,7 +144,7 @@ impl State {
         let lives = |beat: Timestamp| beat + rules.heartbeat_timeout > settled;
         let known = session.heartbeat.filter(|beat| !session.is_closed() && lives(*beat))?;
         if heartbeat.at > known {
-            session.renew(heartbeat.at, None, rules);
+            session.touch(heartbeat.at);
             user.revision += 1;
         }
         Some(known.max(heartbeat.at) + rules.heartbeat_timeout)

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::keys;
 use crate::domain::{
-    ActivityKind, ActivityName, Choice, Close, CustomStatus, Intent, Pending, Platform, Rules, RunningActivity,
-    Session, SessionId, Stamped, Status, Timestamp, UserId, UserRecord, Voice,
+    ActivityKind, ActivityName, Choice, Close, CustomStatus, Intent, Mark, MarkKind, Pending, Platform, Rules,
+    RunningActivity, Session, SessionId, Stamped, Status, Timestamp, UserId, UserRecord, Voice,
 };
 use crate::store::StoreError;
 
@@ -45,7 +45,8 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
         set(keys::SEVERAL, "1".to_owned());
     }
     if record.choice != Choice::default() {
-        set(keys::INTENT, intent(&record.choice));
+        let choices = [record.choice].into_iter().chain(record.earlier_choices.iter().copied());
+        set(keys::INTENT, choices.map(|choice| intent(&choice)).collect::<Vec<_>>().join(";"));
     }
     if record.custom_status != Stamped::default() {
         let hidden = record.custom_status.value.as_ref().filter(|_| look.custom_status.is_none());
@@ -59,7 +60,8 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
         set(keys::FROZEN, frozen.millis().to_string());
     }
     if let Some(leased) = record.leased_at {
-        set(keys::LEASE, leased.millis().to_string());
+        let leases: Vec<Timestamp> = [leased].into_iter().chain(record.earlier_leases.iter().copied()).collect();
+        set(keys::LEASE, moments(&leases));
     }
     if record.own_activity != Stamped::default() {
         let running = record
@@ -70,15 +72,19 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
         set(keys::OWN_ACTIVITY, stamped(record.own_activity.at, running.as_ref()));
     }
     if let Some(voice) = &record.voice {
-        set(keys::VOICE, format!("{},{}", running(&voice.activity), voice.session_id));
-        set(keys::VOICE_NAME, voice.activity.name.to_string());
+        let voices = || [voice].into_iter().chain(&record.earlier_voices);
+        let began = voices().map(|voice| format!("{},{}", running(&voice.activity), voice.session_id));
+        set(keys::VOICE, began.collect::<Vec<_>>().join(";"));
+        // No name holds a line feed.
+        let names = voices().map(|voice| voice.activity.name.as_str());
+        set(keys::VOICE_NAME, names.collect::<Vec<_>>().join("\n"));
     }
     if !record.voice_ended.is_empty() {
         let ended = record.voice_ended.iter().map(|(id, at)| format!("{id}={}", at.millis()));
         set(keys::VOICE_ENDED, ended.collect::<Vec<_>>().join(","));
     }
     if !record.updates.is_empty() {
-        set(keys::UPDATES, updates(&record.updates));
+        set(keys::UPDATES, moments(&record.updates));
     }
     if !record.pending.is_empty() {
         set(keys::PENDING, record.pending.len().to_string());
@@ -123,24 +129,30 @@ pub(super) fn decode(user_id: UserId, fields: &Fields) -> Result<UserRecord, Sto
     let mut record = UserRecord::unknown(user_id);
     record.version = read.number(keys::VERSION)?.unwrap_or_default();
     record.settled_at = read.moment(keys::SETTLED_AT)?.unwrap_or_default();
-    record.choice = read.with(keys::INTENT, parse_intent)?.unwrap_or_default();
+    if let Some(choices) = read.with(keys::INTENT, |text| text.split(';').map(parse_intent).collect())? {
+        (record.choice, record.earlier_choices) = latest_and_earlier(choices).unwrap_or_default();
+    }
     if let Some((at, hidden)) = read.with(keys::CUSTOM, parse_stamped::<CustomStatus>)? {
         let shown = read.with(keys::CUSTOM_STATUS, |text| text.parse().ok())?;
         record.custom_status = Stamped { value: hidden.or(shown), at };
     }
     record.frozen_last_seen = read.moment(keys::FROZEN)?;
-    record.leased_at = read.moment(keys::LEASE)?;
+    if let Some((latest, earlier)) = read.with(keys::LEASE, parse_moments)?.and_then(latest_and_earlier) {
+        (record.leased_at, record.earlier_leases) = (Some(latest), earlier);
+    }
     if let Some((at, running)) = read.with(keys::OWN_ACTIVITY, parse_stamped::<String>)? {
         let value = running.map(|text| parse_own(&text).ok_or_else(|| read.unreadable(keys::OWN_ACTIVITY)));
         record.own_activity = Stamped { value: value.transpose()?, at };
     }
-    let voice_name = read.with(keys::VOICE_NAME, |text| text.parse().ok())?;
-    record.voice = match voice_name {
-        Some(name) => read.with(keys::VOICE, |text| parse_voice(text, name))?,
-        None => None,
-    };
+    let voice_names = read.with(keys::VOICE_NAME, |text| text.split('\n').map(|name| name.parse().ok()).collect())?;
+    if let Some(names) = voice_names {
+        let voices = read.with(keys::VOICE, |text| parse_voices(text, names))?;
+        if let Some((latest, earlier)) = voices.and_then(latest_and_earlier) {
+            (record.voice, record.earlier_voices) = (Some(latest), earlier);
+        }
+    }
     record.voice_ended = read.with(keys::VOICE_ENDED, parse_voice_ended)?.unwrap_or_default();
-    record.updates = read.with(keys::UPDATES, parse_updates)?.unwrap_or_default();
+    record.updates = read.with(keys::UPDATES, parse_moments)?.unwrap_or_default();
     for (name, value) in fields.range(keys::SESSION.to_owned()..) {
         let Some(id) = name.strip_prefix(keys::SESSION) else { break };
         let session = parse_session(value).ok_or_else(|| read.unreadable(keys::SESSION))?;
@@ -183,11 +195,11 @@ pub(super) fn encode_profile(record: &UserRecord) -> Fields {
     fields
 }
 
-/// When the profile may go: `LAST_SEEN_TTL` after the last sign of life, but never while the user chose anything else
+/// When the profile may go: `LAST_SEEN_TTL` after the user was gone, but never while the user chose anything else
 /// than `online`: nobody becomes visible by staying away.
 pub(super) fn profile_expires_at(record: &UserRecord, rules: &Rules) -> Option<Timestamp> {
     let online = record.choice.intent == Intent::Online;
-    record.last_sign_of_life().filter(|_| online).map(|sign| sign + rules.last_seen_ttl)
+    record.remembered_until(rules).filter(|_| online)
 }
 
 /// The record of a user of whom only the profile is left.
@@ -208,14 +220,15 @@ pub(super) fn decode_profile(user_id: UserId, fields: &Fields) -> Result<UserRec
     Ok(record)
 }
 
-/// `since,platform,heartbeat - since,heartbeat - previous`, and for what is unusual `,o<opened>` or `,a` (adopted) and
-/// `,c<closed>/<ended>/<broke>`. The renewal script knows this form.
+/// `since,platform,heartbeat - since,heartbeat - previous`, and for what is unusual `,o<opened>` or `,a` (adopted),
+/// `,c<closed>/<ended>/<broke>` and `,e<earlier marks>`, each a letter and the time since `since`. The renewal script
+/// knows this form.
 fn encode_session(session: &Session) -> String {
     let base = session.since.or(session.heartbeat).unwrap_or_default();
     let after = |from: Timestamp, to: Option<Timestamp>| {
         to.map_or_else(String::new, |to| (to.millis() - from.millis()).to_string())
     };
-    let platform = &session.platform.as_str()[..1];
+    let platform = platform_letter(session.platform);
     let gap = session.previous.map_or_else(String::new, |previous| after(previous, session.heartbeat));
     let mut text = format!("{},{platform},{},{gap}", base.millis(), after(base, session.heartbeat));
     if session.since.is_none() {
@@ -230,25 +243,70 @@ fn encode_session(session: &Session) -> String {
         let moment = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.millis().to_string());
         text.push_str(&format!(",c{}/{}/{}", close.at.millis(), moment(close.ended_at), moment(close.broke_at)));
     }
+    if !session.earlier.is_empty() {
+        let marks = session.earlier.iter().map(|mark| encode_mark(base, mark));
+        text.push_str(&format!(",e{}", marks.collect::<Vec<_>>().join("/")));
+    }
     text
+}
+
+fn encode_mark(base: Timestamp, mark: &Mark) -> String {
+    let (kind, platform) = match mark.kind {
+        MarkKind::Opened(platform) => ("o", Some(platform)),
+        MarkKind::Beat(platform) => ("b", platform),
+        MarkKind::Lived(platform) => ("l", platform),
+        MarkKind::Broke => ("k", None),
+        MarkKind::Ended => ("x", None),
+    };
+    format!("{kind}{}{}", platform.map_or("", platform_letter), mark.at.millis() - base.millis())
+}
+
+fn parse_mark(base: Timestamp, text: &str) -> Option<Mark> {
+    let platform = parse_platform(text.get(1..2)?);
+    let kind = match (text.get(..1)?, platform) {
+        ("o", Some(platform)) => MarkKind::Opened(platform),
+        ("b", platform) => MarkKind::Beat(platform),
+        ("l", platform) => MarkKind::Lived(platform),
+        ("k", None) => MarkKind::Broke,
+        ("x", None) => MarkKind::Ended,
+        _ => return None,
+    };
+    let offset: i64 = text.get(if platform.is_some() { 2 } else { 1 }..)?.parse().ok()?;
+    Some(Mark { at: Timestamp::from_millis(base.millis().checked_add(offset)?), kind })
+}
+
+fn platform_letter(platform: Platform) -> &'static str {
+    &platform.as_str()[..1]
+}
+
+fn parse_platform(letter: &str) -> Option<Platform> {
+    match letter {
+        "d" => Some(Platform::Desktop),
+        "m" => Some(Platform::Mobile),
+        "w" => Some(Platform::Web),
+        _ => None,
+    }
 }
 
 fn parse_session(text: &str) -> Option<Session> {
     let mut parts = text.split(',');
     let base = parse_moment(parts.next()?)?;
-    let platform = match parts.next()? {
-        "d" => Platform::Desktop,
-        "m" => Platform::Mobile,
-        "w" => Platform::Web,
-        _ => return None,
-    };
+    let platform = parse_platform(parts.next()?)?;
     let offset = |text: &str| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(Some) };
     let heartbeat = offset(parts.next()?)?.map(|offset| Timestamp::from_millis(base.millis() + offset));
     let previous = match (heartbeat, offset(parts.next()?)?) {
         (Some(heartbeat), Some(gap)) => Some(Timestamp::from_millis(heartbeat.millis() - gap)),
         _ => None,
     };
-    let mut session = Session { platform, opened_at: Some(base), since: Some(base), heartbeat, previous, closed: None };
+    let mut session = Session {
+        platform,
+        opened_at: Some(base),
+        since: Some(base),
+        heartbeat,
+        previous,
+        closed: None,
+        earlier: Vec::new(),
+    };
     for unusual in parts {
         match (unusual.get(..1)?, unusual.get(1..)?) {
             ("n", "") => session.since = None,
@@ -261,6 +319,9 @@ fn parse_session(text: &str) -> Option<Session> {
                     moments.next().map(|text| if text.is_empty() { Some(None) } else { parse_moment(text).map(Some) })
                 };
                 session.closed = Some(Close { at, ended_at: optional()??, broke_at: optional()?? });
+            }
+            ("e", marks) => {
+                session.earlier = marks.split('/').map(|mark| parse_mark(base, mark)).collect::<Option<_>>()?;
             }
             _ => return None,
         }
@@ -318,6 +379,11 @@ fn parse_own(text: &str) -> Option<RunningActivity> {
     parse_running(kind, name.parse().ok()?, [*started_at, *anchor].into_iter())
 }
 
+fn parse_voices(text: &str, names: Vec<ActivityName>) -> Option<Vec<Voice>> {
+    let voices = text.split(';').zip(names).map(|(text, name)| parse_voice(text, name));
+    voices.collect()
+}
+
 fn parse_voice(text: &str, name: ActivityName) -> Option<Voice> {
     let mut parts = text.splitn(3, ',');
     let activity = parse_running(ActivityKind::Listening, name, parts.by_ref().take(2))?;
@@ -325,13 +391,13 @@ fn parse_voice(text: &str, name: ActivityName) -> Option<Voice> {
 }
 
 /// The first moment, and how long after it the others were.
-fn updates(updates: &[Timestamp]) -> String {
-    let first = updates.first().copied().unwrap_or_default();
-    let later = updates.iter().skip(1).map(|at| format!(",{}", at.millis() - first.millis()));
+fn moments(moments: &[Timestamp]) -> String {
+    let first = moments.first().copied().unwrap_or_default();
+    let later = moments.iter().skip(1).map(|at| format!(",{}", at.millis() - first.millis()));
     format!("{}{}", first.millis(), later.collect::<String>())
 }
 
-fn parse_updates(text: &str) -> Option<Vec<Timestamp>> {
+fn parse_moments(text: &str) -> Option<Vec<Timestamp>> {
     let mut parts = text.split(',');
     let first = parse_moment(parts.next()?)?;
     let later = parts.map(|part| Some(Timestamp::from_millis(first.millis() + part.parse::<i64>().ok()?)));
@@ -344,6 +410,11 @@ fn parse_voice_ended(text: &str) -> Option<BTreeMap<SessionId, Timestamp>> {
         Some((id.parse().ok()?, parse_moment(at)?))
     };
     text.split(',').map(pair).collect()
+}
+
+/// The latest stands first, where there are others.
+fn latest_and_earlier<T>(mut list: Vec<T>) -> Option<(T, Vec<T>)> {
+    (!list.is_empty()).then(|| (list.remove(0), list))
 }
 
 fn parse_moment(text: &str) -> Option<Timestamp> {

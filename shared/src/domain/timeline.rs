@@ -1,0 +1,105 @@
+//! When the sessions and leases of a user lived: computed once from the facts, and asked many times.
+
+use std::time::Duration;
+
+use super::marks::{Mark, Marks};
+use super::record::{RunningActivity, UserRecord};
+use super::{Platform, Rules, Timestamp};
+
+/// The times in which something kept a user online.
+pub(super) struct Timeline {
+    /// All of them, the earliest first.
+    spans: Vec<Span>,
+    /// Those of them that are leases.
+    leases: Vec<Span>,
+}
+
+/// One of them: from its first moment, up to but without its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+    /// Of the session; a lease counts as [`Platform::Web`].
+    pub(super) platform: Platform,
+}
+
+impl Span {
+    fn contains(&self, moment: Timestamp) -> bool {
+        self.from <= moment && moment < self.to
+    }
+}
+
+impl Timeline {
+    pub(super) fn of(record: &UserRecord, rules: &Rules) -> Self {
+        let mut spans = Vec::with_capacity(record.sessions.len() + 1);
+        let opens = if record.sessions.values().any(|session| session.ever_broke()) { opens(record) } else { Vec::new() };
+        let mut marks = Marks::default();
+        for session in record.sessions.values() {
+            marks.read(session, rules);
+            marks.lives(rules, |life| {
+                let resumed = life.broke.and_then(|broke| first_after(&opens, broke));
+                let to = resumed.map_or(life.to, |opened| life.to.min(opened));
+                spans.extend((life.from < to).then_some(Span { from: life.from, to, platform: session.platform }));
+            });
+        }
+        let is_needed = |leased: &Timestamp| !spans.iter().any(|span| span.from < *leased && *leased < span.to);
+        let leases = record.leases().filter(is_needed);
+        let leases = leases.map(|from| Span { from, to: lease_end(record, from, rules), platform: Platform::Web });
+        let leases: Vec<Span> = leases.filter(|lease| lease.from < lease.to).collect();
+        spans.extend_from_slice(&leases);
+        spans.sort_unstable();
+        Self { spans, leases }
+    }
+
+    /// What lives at the moment.
+    pub(super) fn live(&self, now: Timestamp) -> impl Iterator<Item = &Span> {
+        self.spans.iter().filter(move |span| span.contains(now))
+    }
+
+    /// When the lease that was set then ends; none if it never counted.
+    pub(super) fn lease_end(&self, leased: Timestamp) -> Option<Timestamp> {
+        self.leases.iter().find(|lease| lease.from == leased).map(|lease| lease.to)
+    }
+
+    /// The moments after one and up to another at which something ended, in order.
+    pub(super) fn ends(&self, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let mut ends: Vec<Timestamp> =
+            self.spans.iter().map(|span| span.to).filter(|end| after < *end && *end <= until).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    }
+
+    /// When the activity ends or ended, counted from its anchor: when no session is left. `hold` is how long one that
+    /// came before its user's session waits for it. None if it never ran, or has ended so long ago that nothing is
+    /// known of it.
+    pub(super) fn end_of(&self, activity: &RunningActivity, hold: Option<Duration>) -> Option<Timestamp> {
+        let anchor = activity.anchor;
+        let reach = |end: Timestamp, span: &Span| if span.from <= end { end.max(span.to) } else { end };
+        if let Some(span) = self.live(anchor).next() {
+            return Some(self.spans.iter().fold(span.to, reach));
+        }
+        let waits_until = anchor + hold.filter(|_| anchor == activity.started_at)?;
+        let first = self.spans.iter().find(|span| anchor < span.from && span.from < waits_until);
+        Some(first.map_or(waits_until, |span| self.spans.iter().fold(span.to, reach)))
+    }
+}
+
+/// The lease counts until a session opens or closes, at most for one timeout.
+fn lease_end(record: &UserRecord, leased: Timestamp, rules: &Rules) -> Timestamp {
+    let heard = record.sessions.values().flat_map(|session| session.opens_and_closes()).map(|mark| mark.at);
+    heard.filter(|at| *at >= leased).fold(leased + rules.heartbeat_timeout, Timestamp::min)
+}
+
+/// When sessions opened, in order.
+fn opens(record: &UserRecord) -> Vec<Timestamp> {
+    let marks = record.sessions.values().flat_map(|session| session.opens_and_closes());
+    let mut opens: Vec<Timestamp> = marks.filter(Mark::is_open).map(|mark| mark.at).collect();
+    opens.sort_unstable();
+    opens
+}
+
+/// The first of these moments, which are in order, after another.
+fn first_after(moments: &[Timestamp], after: Timestamp) -> Option<Timestamp> {
+    moments.get(moments.partition_point(|moment| *moment <= after)).copied()
+}
