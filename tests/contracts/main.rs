@@ -13,3 +13,4 @@ mod http;
 mod messages;
 mod openapi;
 mod requests;
+mod template;
