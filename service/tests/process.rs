@@ -171,3 +171,24 @@ async fn the_probes_are_on_an_address_of_their_own_too() {
     service.signal(Signal::TERM);
     assert_eq!(service.end().await.0.code(), Some(0));
 }
+
+#[tokio::test]
+async fn the_probe_for_containers_succeeds_only_where_the_answer_is_200() {
+    let probe = async |url: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_presence-probe")).arg(url).output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let service = Running::start(&[("REDIS_URL", "redis://127.0.0.1:1")]).await;
+    let address = service.address;
+    assert_eq!(probe(&format!("http://{address}/health")).await, (Some(0), String::new()));
+    for (url, reason) in [
+        (format!("http://{address}/ready"), "503"),
+        (format!("http://{address}/nowhere"), "404"),
+        ("http://127.0.0.1:1/health".to_owned(), "refused"),
+        (format!("https://{address}/health"), "not of the form"),
+        (address.to_string(), "not of the form"),
+    ] {
+        let (code, said) = probe(&url).await;
+        assert!(code == Some(1) && said.contains(reason) && said.contains(&url), "{url}: {code:?} {said}");
+    }
+}

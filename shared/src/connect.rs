@@ -1,6 +1,10 @@
 //! From the configuration to the use cases: which store and which carrier of events a process runs on.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::config::Config;
 use crate::domain::{Invalid, Rules};
@@ -37,6 +41,14 @@ pub enum Host {
 /// What can't be connected to, whatever the other side does.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// `TLS_CA_FILE` can't be used.
+    #[error("TLS_CA_FILE names {}, which can't be used: {reason}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// `REDIS_URL` can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,6 +69,7 @@ pub async fn connect(config: &Config, host: Host) -> Result<Connected, ConnectEr
         typing_timeout: config.typing_timeout,
         last_seen_ttl: config.last_seen_ttl,
     };
+    let authorities = config.tls_ca_file.as_deref().map(read_authorities).transpose()?;
     let store: Arc<dyn PresenceStore> = match &config.redis_url {
         Some(url) => {
             let redis = RedisConfig {
@@ -64,24 +77,37 @@ pub async fn connect(config: &Config, host: Host) -> Result<Connected, ConnectEr
                 cluster: config.redis_cluster,
                 wait_replicas: config.redis_wait_replicas,
             };
-            Arc::new(RedisStore::new(&redis, rules)?)
+            Arc::new(RedisStore::trusting(&redis, rules, authorities.as_deref())?)
         }
         None => Arc::new(MemoryStore::new(rules)),
     };
     let carrier = match &config.nats_url {
-        Some(url) => Carrier::Nats(nats(url, host).await?),
+        Some(url) => Carrier::Nats(nats(url, config.tls_ca_file.as_deref(), host).await?),
         None => Carrier::Embedded(MemoryBus::new()),
     };
     let service = Arc::new(PresenceService::new(store, carrier.publisher(), rules));
     Ok(Connected { service, carrier })
 }
 
-async fn nats(url: &str, host: Host) -> Result<NatsLink, ConnectError> {
+/// Read once, so that a file that can't be used is told at the start.
+fn read_authorities(path: &Path) -> Result<Vec<u8>, ConnectError> {
+    let unusable = |reason: String| ConnectError::Authorities { path: path.to_owned(), reason };
+    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let certificates: Result<Vec<CertificateDer<'_>>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(unusable("there is no certificate in it".to_owned())),
+        Ok(_) => Ok(pem),
+        Err(_) => Err(unusable("it is not in PEM".to_owned())),
+    }
+}
+
+async fn nats(url: &str, authorities: Option<&Path>, host: Host) -> Result<NatsLink, ConnectError> {
     let streams = match host {
         Host::Process => Streams::Ensure,
         Host::Function => Streams::Expect,
     };
-    Ok(NatsLink::connect(NatsOptions::new(url.parse()?, "presence", streams)).await?)
+    let options = NatsOptions::new(url.parse()?, "presence", streams);
+    Ok(NatsLink::connect(options.trusting(authorities.map(Path::to_owned))).await?)
 }
 
 impl Carrier {

@@ -21,6 +21,8 @@ const SHARDS_AT_ONCE: usize = 4;
 /// A store that was away for as long as this has kept heartbeats from being heard: expiries are held. By then the sign
 /// that its last ticker left is gone.
 const OUTAGE: Duration = TICKER_SIGN;
+/// A pass that misses a deadline by more says so: operators are woken by it. An expiry is promised within 1.25 s.
+const LATE: Duration = Duration::from_secs(5);
 /// When to look again at a user whose record can't be read.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -92,6 +94,10 @@ impl Sweeper {
         swept.reminded = self.sweep_index(Index::Reminders, now).await?.0;
         if held_until.is_none() {
             (swept.expired, swept.lag) = self.sweep_index(Index::Deadlines, now).await?;
+        }
+        if swept.lag > LATE {
+            let lag_ms = u64::try_from(swept.lag.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(lag_ms, expired = swept.expired, "the sweep is late");
         }
         Ok(swept)
     }

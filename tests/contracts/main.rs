@@ -12,4 +12,6 @@ mod document;
 mod http;
 mod messages;
 mod openapi;
+mod permissions;
 mod requests;
+mod template;

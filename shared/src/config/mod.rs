@@ -10,6 +10,7 @@ mod tests;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use read::{ConfigError, ConfigErrors};
@@ -37,6 +38,8 @@ pub struct Config {
     pub redis_wait_replicas: u32,
     /// `NATS_URL`, one or more separated by commas; none means the embedded bus. May hold a password.
     pub nats_url: Option<String>,
+    /// `TLS_CA_FILE`: a PEM file of the certificate authorities of Redis and NATS; none means the public ones.
+    pub tls_ca_file: Option<PathBuf>,
     /// `HEARTBEAT_INTERVAL` in seconds, default 30.
     pub heartbeat_interval: Duration,
     /// `HEARTBEAT_TIMEOUT` in seconds, default 45; more than the interval and less than 300.
@@ -107,6 +110,7 @@ impl Config {
             "nats://[user:password@]host[:port], or tls:// for TLS, several separated by commas",
             values::nats_urls,
         );
+        let tls_ca_file = r.text("TLS_CA_FILE").map(PathBuf::from);
         if !r.is_set("REDIS_URL") {
             for (name, set) in [
                 ("REDIS_CLUSTER", redis_cluster == Some(true)),
@@ -177,6 +181,7 @@ impl Config {
                 redis_cluster: redis_cluster?,
                 redis_wait_replicas: redis_wait_replicas?,
                 nats_url,
+                tls_ca_file,
                 heartbeat_interval: heartbeat_interval?,
                 heartbeat_timeout: heartbeat_timeout?,
                 typing_timeout: typing_timeout?,
@@ -242,6 +247,7 @@ impl fmt::Debug for Config {
             .field("redis_cluster", &self.redis_cluster)
             .field("redis_wait_replicas", &self.redis_wait_replicas)
             .field("nats_url", &self.nats_url.as_deref().map(redacted))
+            .field("tls_ca_file", &self.tls_ca_file)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("heartbeat_timeout", &self.heartbeat_timeout)
             .field("typing_timeout", &self.typing_timeout)

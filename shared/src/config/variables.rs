@@ -14,7 +14,7 @@ pub struct Variable {
 }
 
 /// Every variable, in the order in which they are best explained.
-pub const VARIABLES: [Variable; 22] = [
+pub const VARIABLES: [Variable; 23] = [
     open("HOST", "127.0.0.1", "The IP address to listen on, or `localhost`"),
     open("PORT", "8087", "The port to listen on, 0 to 65535; 0 picks a free one"),
     open(
@@ -32,6 +32,11 @@ pub const VARIABLES: [Variable; 22] = [
     secret(
         "NATS_URL",
         "`nats://` or `tls://`, several with commas; unset means the bus in the process, except on Lambda",
+    ),
+    open(
+        "TLS_CA_FILE",
+        "",
+        "A PEM file of the certificate authorities of Redis and NATS, which are trusted instead of the public ones",
     ),
     open("HEARTBEAT_INTERVAL", "30", "Seconds between a client's heartbeats; less than HEARTBEAT_TIMEOUT"),
     open("HEARTBEAT_TIMEOUT", "45", "Seconds without a heartbeat after which a session is over; less than 300"),

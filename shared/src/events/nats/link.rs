@@ -1,6 +1,7 @@
 //! The connection to NATS, and what can be sent over it right now.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct NatsOptions {
     pub name: String,
     /// Whether to create the streams.
     pub streams: Streams,
+    /// A PEM file of the certificate authorities that are trusted; none means those of the system.
+    pub authorities: Option<PathBuf>,
     /// How long JetStream must be gone, once it was there, before events are published without it. Until then they
     /// count as not published: a server that is only restarting must not cost anyone an event.
     pub jetstream_grace: Duration,
@@ -53,7 +56,12 @@ pub struct NatsOptions {
 impl NatsOptions {
     /// The usual options: 30 s without JetStream before events go without it.
     pub fn new(servers: NatsServers, name: impl Into<String>, streams: Streams) -> Self {
-        Self { servers, name: name.into(), streams, jetstream_grace: Duration::from_secs(30) }
+        Self { servers, name: name.into(), streams, authorities: None, jetstream_grace: Duration::from_secs(30) }
+    }
+
+    /// The same with a PEM file of certificate authorities, which are trusted instead of those of the system.
+    pub fn trusting(self, authorities: Option<PathBuf>) -> Self {
+        Self { authorities, ..self }
     }
 }
 
@@ -278,6 +286,9 @@ async fn client(options: &NatsOptions, signals: Arc<Signals>) -> Result<Client, 
             signals.take(&event);
             std::future::ready(())
         });
+    if let Some(authorities) = &options.authorities {
+        connect = connect.add_root_certificates(authorities.clone());
+    }
     connect = match options.servers.credentials() {
         None => connect,
         Some(Credentials::Token(token)) => connect.token(token.clone()),

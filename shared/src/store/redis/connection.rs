@@ -11,8 +11,10 @@ use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError};
-use redis::{RedisFuture, RedisResult, Value};
+use redis::{
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError,
+    RedisFuture, RedisResult, TlsCertificates, Value,
+};
 
 use crate::store::StoreError;
 
@@ -42,24 +44,34 @@ pub(super) enum Handle {
 }
 
 impl Connection {
-    /// Prepares the connection. Nothing is sent before the first command, so that Redis may be away at the start.
-    pub(super) fn new(url: &str, cluster: bool) -> RedisResult<Self> {
+    /// Prepares the connection. Nothing is sent before the first command, so that Redis may be away at the start. With
+    /// TLS the authorities (PEM) are trusted, or the public ones.
+    pub(super) fn new(url: &str, cluster: bool, authorities: Option<&[u8]>) -> RedisResult<Self> {
         let info = url.into_connection_info()?;
+        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        let authorities = authorities.filter(|_| is_tls);
+        let certificates = authorities.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem.to_owned()) });
         let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(5));
         let target = if cluster {
-            let client = ClusterClient::builder([info])
+            let mut client = ClusterClient::builder([info])
                 .use_protocol(ProtocolVersion::RESP3)
                 .connection_timeout(CONNECT_TIMEOUT)
                 .response_timeout(RESPONSE_TIMEOUT)
                 .overall_response_timeout(Some(OVERALL_TIMEOUT))
                 .retries(3)
-                .tcp_settings(tcp)
-                .build()?;
-            Target::Cluster(Box::new(client))
+                .tcp_settings(tcp);
+            if let Some(certificates) = certificates {
+                client = client.certs(certificates);
+            }
+            Target::Cluster(Box::new(client.build()?))
         } else {
-            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            // The library would introduce itself by a command that Redis 7.0 does not know and no permission names.
+            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
             let info: ConnectionInfo = info.set_redis_settings(settings).set_tcp_settings(tcp);
-            Target::Single(Box::new(Client::open(info)?))
+            Target::Single(Box::new(match certificates {
+                Some(certificates) => Client::build_with_tls(info, certificates)?,
+                None => Client::open(info)?,
+            }))
         };
         let first = target.connect()?;
         Ok(Self { target, current: RwLock::new((0, first)) })

@@ -63,7 +63,12 @@ struct Scripts {
 impl RedisStore {
     /// Prepares the store; nothing is sent yet. Fails if the URL can't be used.
     pub fn new(config: &RedisConfig, rules: Rules) -> Result<Self, StoreError> {
-        let connection = Connection::new(&config.url, config.cluster)
+        Self::trusting(config, rules, None)
+    }
+
+    /// The same with certificate authorities in PEM, which are trusted instead of the public ones.
+    pub fn trusting(config: &RedisConfig, rules: Rules, authorities: Option<&[u8]>) -> Result<Self, StoreError> {
+        let connection = Connection::new(&config.url, config.cluster, authorities)
             .map_err(|error| StoreError::Unavailable(format!("REDIS_URL can't be used: {}", error.category())))?;
         let scripts = Scripts {
             commit: Script::new(COMMIT),
