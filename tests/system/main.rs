@@ -11,6 +11,7 @@ mod devices;
 mod documented_keys;
 mod events;
 mod fn_invoke;
+mod gateway_client;
 mod golden;
 mod harness;
 mod invisible;
