@@ -7,7 +7,7 @@ use presence::events::{Event, Traceparent};
 use presence_gateway::Limits;
 use presence_tests::User;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -73,6 +73,7 @@ async fn what_cannot_be_read_is_answered_with_its_code() {
 #[tokio::test]
 async fn a_frame_far_too_large_is_refused_at_its_head_and_the_client_hears_why() {
     let world = World::start().await;
+    let mut bystander = Bystander::of(&world).await;
     let (mut client, _) = world.connect(&User::new()).await;
     // A masked text frame that says it has 1 GiB, and begins to send it.
     let MaybeTlsStream::Plain(stream) = client.socket.get_mut() else { panic!("there is no TLS here") };
@@ -82,6 +83,13 @@ async fn a_frame_far_too_large_is_refused_at_its_head_and_the_client_hears_why()
     stream.write_all(&head).await.unwrap();
     stream.write_all(&vec![0; 256 * 1024]).await.unwrap();
     assert_eq!(client.ended().await, Ended::Closed(1009));
+    // A reset would make some systems throw the close frame away: the gateway ends its side and reads on for a while.
+    let MaybeTlsStream::Plain(stream) = client.socket.get_mut() else { panic!("there is no TLS here") };
+    assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0);
+    for _ in 0..10 {
+        stream.write_all(&[0; 1024]).await.expect("no reset");
+        bystander.client.beat().await;
+    }
 }
 
 #[tokio::test]

@@ -151,6 +151,30 @@ async fn what_changed_while_nats_was_away_is_read_when_it_is_back_and_what_happe
 }
 
 #[tokio::test]
+async fn what_was_told_while_only_the_gateway_was_cut_off_is_read_when_it_is_back() {
+    let nats = Nats::start(JetStream::On).await;
+    let proxy = Proxy::to(nats.port()).await;
+    let direct = config(&[("NATS_URL", &nats.url())]);
+    let service = presence::connect(&direct, Host::Process).await.unwrap().service;
+    let through_proxy = config(&[("NATS_URL", &format!("nats://127.0.0.1:{}", proxy.port()))]);
+    let carrier = presence::connect(&through_proxy, Host::Process).await.unwrap().carrier;
+    let world = World::on(service, &carrier, &through_proxy, Limits::default()).await;
+    let watched = User::new();
+    world.choose(&watched, Intent::Online).await;
+    let (mut client, _) = world.connect(&User::new()).await;
+    client.subscribe(&[&watched]).await;
+    assert_eq!(client.update().await["status"], "online");
+
+    proxy.set(Fault::Cut);
+    let mut events = nats.events().await;
+    world.say(&watched, "Told to everyone else").await;
+    assert_eq!(events.next_of(&watched).await.data()["custom_status"], "Told to everyone else");
+    client.beat().await;
+    proxy.set(Fault::None);
+    assert_eq!(client.update().await["custom_status"], "Told to everyone else");
+}
+
+#[tokio::test]
 async fn while_the_store_is_away_snapshots_wait_and_heartbeats_go_on() {
     let (nats, store) = (Nats::start(JetStream::On).await, Store::start().await);
     let proxy = Proxy::to(store.port()).await;
