@@ -12,6 +12,7 @@ mod document;
 mod http;
 mod messages;
 mod openapi;
+mod pages;
 mod permissions;
 mod requests;
 mod template;
