@@ -32,7 +32,8 @@ impl Span {
 impl Timeline {
     pub(super) fn of(record: &UserRecord, rules: &Rules) -> Self {
         let mut spans = Vec::with_capacity(record.sessions.len() + 1);
-        let opens = if record.sessions.values().any(|session| session.ever_broke()) { opens(record) } else { Vec::new() };
+        let opens =
+            if record.sessions.values().any(|session| session.ever_broke()) { opens(record) } else { Vec::new() };
         let mut marks = Marks::default();
         for session in record.sessions.values() {
             marks.read(session, rules);

@@ -106,13 +106,7 @@ impl UserRecord {
 
     /// The store has forgotten the sessions of a user who was last seen online: only the deadline is left. One that is
     /// still to come passes now, since a read can't tell of sessions that nobody knows.
-    fn lapse(
-        &mut self,
-        deadline: Timestamp,
-        timeline: &Timeline,
-        now: Timestamp,
-        rules: &Rules,
-    ) -> Option<Change> {
+    fn lapse(&mut self, deadline: Timestamp, timeline: &Timeline, now: Timestamp, rules: &Rules) -> Option<Change> {
         if !self.choice.intent.is_visible() || self.version >= deadline.millis() as u64 {
             return None;
         }
@@ -162,7 +156,8 @@ impl UserRecord {
             // What stood before the queue is known only by what its first change told of.
             (None, Some(first)) => {
                 change.status = first.status;
-                change.activity = visible && (first.activity || first.presence.activities != change.presence.activities);
+                change.activity =
+                    visible && (first.activity || first.presence.activities != change.presence.activities);
             }
             (None, None) => {}
         }
