@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 
-# One image for everything that runs for long: presence-service (with the gateway, unless GATEWAY=off) and
-# presence-bridge. The command chooses. Nothing in it but the programs, the public certificate authorities and libc.
+# One image for everything that runs for long: presence-service (with a gateway, unless GATEWAY=off),
+# presence-gateway and presence-bridge. The command chooses. Nothing in it but the programs, the public certificate
+# authorities and libc.
 
 FROM rust:1.95.0-bookworm AS build
 # The toolchain of the image is the one that rust-toolchain.toml names; no other is to be fetched.
@@ -10,8 +11,9 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --release -p presence-service -p presence-bridge && \
-    install -D -t /out target/release/presence-service target/release/presence-probe target/release/presence-bridge
+    cargo build --locked --release -p presence-service -p presence-bridge --bins && \
+    cd target/release && \
+    install -D -t /out presence-service presence-gateway presence-bridge presence-probe
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/ /usr/local/bin/
