@@ -1,6 +1,7 @@
 //! A gateway node: what its connections share, and the work that goes on behind them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use presence::auth::Authenticator;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     pub(crate) connections: TaskTracker,
     pub(crate) shutdown: CancellationToken,
+    /// Events are heard.
+    hears: AtomicBool,
 }
 
 /// The work behind the connections of a node: events that come in are given out, snapshots are read, and what happens
@@ -69,10 +72,17 @@ impl Gateway {
             places: Arc::new(Semaphore::new(limits.connections)),
             connections: TaskTracker::new(),
             shutdown,
+            hears: AtomicBool::new(false),
         });
         let inputs = carrier::inputs(carrier, service.clone());
         let upkeep = Upkeep { shared: shared.clone(), service, inputs, events: carrier::events(carrier) };
         (Self { shared }, upkeep)
+    }
+
+    /// Whether it hears of events, for the readiness of its process. A connection that breaks later is the carrier's to
+    /// tell.
+    pub fn is_ready(&self) -> bool {
+        self.shared.hears.load(Ordering::Relaxed)
     }
 
     /// How many connections there are.
@@ -89,7 +99,7 @@ impl Upkeep {
         let stop = CancellationToken::new();
         // Dropped, too, if this future is: then nothing goes on without it.
         let _stop_on_return = stop.clone().drop_guard();
-        let hearing = hear(events, shared.hub.clone());
+        let hearing = hear(events, shared.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(hearing));
         let reading = snapshot::read(shared.hub.clone(), service.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(reading));
@@ -112,14 +122,17 @@ impl Upkeep {
 }
 
 /// Gives out events as they come.
-async fn hear(mut events: Box<dyn Events>, hub: Arc<Hub>) {
+async fn hear(mut events: Box<dyn Events>, shared: Arc<Shared>) {
     while let Some(heard) = events.next().await {
         match heard {
             Heard::Frame(frame) => match Outgoing::read(frame) {
-                Some(event) => hub.event(&event),
+                Some(event) => shared.hub.event(&event),
                 None => tracing::debug!("something on the subjects of events is none"),
             },
-            Heard::Gap => hub.want_everything(),
+            Heard::Gap => {
+                shared.hears.store(true, Ordering::Relaxed);
+                shared.hub.want_everything();
+            }
         }
     }
     tracing::error!("no more events will come");

@@ -15,16 +15,18 @@ use tokio_util::task::TaskTracker;
 use crate::run::{Failure, address_of, announce, limits, listeners, on_signal, runtime};
 use crate::server::Server;
 
-/// The gateway of a process: its route, and the work behind it, which is to run until the shutdown.
+/// The gateway of a process, which becomes part of its readiness: its route, and the work behind it, which is to run
+/// until the shutdown.
 pub(crate) fn mount(
-    app: &App,
+    app: App,
     carrier: &Carrier,
     connections: usize,
     shutdown: CancellationToken,
-) -> (Router<App>, Upkeep) {
+) -> (App, Router<App>, Upkeep) {
     let limits = Limits { connections, ..Limits::default() };
     let (gateway, upkeep) = Gateway::new(app.service().clone(), app.authenticator().clone(), carrier, limits, shutdown);
-    (presence_gateway::router(gateway).with_state(()), upkeep)
+    let routes = presence_gateway::router(gateway.clone()).with_state(());
+    (app.with_probe("gateway", move || gateway.is_ready()), routes, upkeep)
 }
 
 /// The page, which needs the HTTP interface beside the gateway.
@@ -49,7 +51,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let (listener, admin_listener) = listeners(config).await?;
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
     let (app, carrier) = start::connect(config, Host::Process).await?;
-    let (routes, upkeep) = mount(&app, &carrier, limits.connections, shutdown.clone());
+    let (app, routes, upkeep) = mount(app, &carrier, limits.connections, shutdown.clone());
 
     let tasks = TaskTracker::new();
     tasks.spawn(upkeep.run());

@@ -73,16 +73,17 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let served = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(background::sweep(app.service().clone(), shutdown.clone()));
+    let mut routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes.clone());
+    if config.gateway {
+        let (ready_app, gateway, upkeep) = gateway::mount(app, &carrier, limits.connections, shutdown.clone());
+        tasks.spawn(upkeep.run());
+        routes = routes.merge(gateway).merge(gateway::page(config, &ready_app));
+        app = ready_app;
+    }
     if let Some(admin_listener) = admin_listener {
         tracing::info!("probes also on http://{}", address_of(&admin_listener));
-        let router = http::app(probes.clone(), app.clone());
+        let router = http::app(probes, app.clone());
         tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
-    }
-    let mut routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes);
-    if config.gateway {
-        let (gateway, upkeep) = gateway::mount(&app, &carrier, limits.connections, shutdown.clone());
-        tasks.spawn(upkeep.run());
-        routes = routes.merge(gateway).merge(gateway::page(config, &app));
     }
     announce(config, &listener);
     let server = Server { router: http::app(routes, app), refusal: http::refusal(), limits };

@@ -227,6 +227,7 @@ async fn an_evening_with_everyone_is_worth_a_picture() {
     dana.window.close().await;
     ada.reads("Ben", "Rust Programming").await;
     ada.reads("Cleo", "Back after tea").await;
+    ada.reads("Cleo", "mobile").await;
     ada.sees("Dana", "offline").await;
     ben.window.type_into("#message", "Have you seen").await;
     cleo.window.type_into("#message", "Yes").await;

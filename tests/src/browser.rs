@@ -192,11 +192,16 @@ impl Window {
         found[ELEMENT].as_str().expect("an element").to_owned()
     }
 
-    /// The size of the page itself: a window has a frame, and a smallest width.
+    /// The size of the page itself: a window has a frame, and a smallest width. A small one is a phone, with fingers.
     async fn exact_size(&self, (width, height): (u32, u32)) {
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
-        self.call(Method::POST, "goog/cdp/execute", command).await;
+        let is_phone = width < 600;
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone });
+        for (command, parameters) in [
+            ("Emulation.setDeviceMetricsOverride", metrics),
+            ("Emulation.setTouchEmulationEnabled", json!({ "enabled": is_phone })),
+        ] {
+            self.call(Method::POST, "goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
+        }
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {

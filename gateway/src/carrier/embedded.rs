@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use presence::domain::{Input, InputKind, Traceparent};
-use presence::events::memory::{Received, Subscription};
+use presence::events::MemoryBus;
+use presence::events::memory::{self, Received};
 use presence::service::UserInput;
 use presence::{ErrorKind, PresenceService};
 
@@ -55,10 +56,25 @@ fn kind(report: &Report) -> InputKind {
     }
 }
 
+/// A place at the embedded bus.
+pub(super) struct Subscription {
+    bus: memory::Subscription,
+    has_begun: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(bus: &MemoryBus) -> Self {
+        Self { bus: bus.subscribe(), has_begun: false }
+    }
+}
+
 #[async_trait]
 impl Events for Subscription {
     async fn next(&mut self) -> Option<Heard> {
-        Some(match Subscription::next(self).await? {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            return Some(Heard::Gap);
+        }
+        Some(match self.bus.next().await? {
             Received::Event(event) => Heard::Frame(event.frame.clone()),
             Received::Lagged(_) => Heard::Gap,
         })

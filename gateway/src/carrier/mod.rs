@@ -32,7 +32,7 @@ pub(crate) trait Events: Send {
 pub(crate) enum Heard {
     /// The frame of an event.
     Frame(Bytes),
-    /// Events before this may be missing; all after it come.
+    /// Events before this may be missing; all after it come. The first of all that is heard.
     Gap,
 }
 
@@ -44,10 +44,10 @@ pub(crate) fn inputs(carrier: &Carrier, service: Arc<PresenceService>) -> Box<dy
     }
 }
 
-/// The way out over a carrier. Hears everything from now on, or says from when.
+/// The way out over a carrier.
 pub(crate) fn events(carrier: &Carrier) -> Box<dyn Events> {
     match carrier {
-        Carrier::Embedded(bus) => Box::new(bus.subscribe()),
+        Carrier::Embedded(bus) => Box::new(embedded::Subscription::new(bus)),
         Carrier::Nats(link) => Box::new(nats::Subscription::new(link.clone())),
     }
 }

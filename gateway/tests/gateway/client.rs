@@ -103,6 +103,22 @@ impl Client {
         frame["d"].take()
     }
 
+    /// The same, with heartbeats while it waits.
+    pub(crate) async fn update_in_good_health(&mut self) -> Value {
+        let mut hearts = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                _ = hearts.tick() => self.send(&json!({ "op": 1 })).await,
+                mut frame = self.frame() => {
+                    if frame["op"] == 3 {
+                        return frame["d"].take();
+                    }
+                    assert_eq!(frame["op"], 11);
+                }
+            }
+        }
+    }
+
     /// Reads to the end.
     pub(crate) async fn ended(&mut self) -> Ended {
         loop {
