@@ -12,6 +12,7 @@ mod documented_keys;
 mod events;
 mod fn_invoke;
 mod foreign_client;
+mod gateway_client;
 mod golden;
 mod harness;
 mod invisible;
