@@ -1,10 +1,10 @@
 //! A client in another language, on the text protocol of NATS, tells what gateways tell in every form; what comes of it
-//! it checks itself (`gateway_client.py`).
+//! it checks itself (`tests/clients/gateway_client.py`).
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use presence_tests::Nats;
+use presence_tests::{Nats, tool, workspace};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -23,16 +23,15 @@ enum Stories {
 }
 
 async fn tell(stories: Stories, port: u16, nats: &Nats) {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let which = match stories {
         Stories::All => "stories",
         Stories::Silence => "silence",
     };
-    let mut client = Command::new("python3");
+    let mut client = Command::new(tool("PYTHON_BIN"));
     client
-        .arg(format!("{root}/tests/system/gateway_client.py"))
+        .arg(workspace().join("tests/clients/gateway_client.py"))
         .args([format!("http://127.0.0.1:{port}"), nats.url(), which.to_owned()])
-        .env("PYTHONPATH", format!("{root}/scripts/lib"))
+        .env("PYTHONPATH", workspace().join("scripts/lib"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .kill_on_drop(true);
