@@ -187,7 +187,7 @@ pub(crate) mod testing {
         let reply = Subject::from(format!("$JS.ACK.S.C.1.{sequence}.{sequence}.1704110400007000000.0"));
         let origin = Origin::Stream(Delivery::parse(reply, &Arc::from("S"), 1).unwrap());
         let message = async_nats::Message {
-            subject: "gateway.heartbeat.received".into(),
+            subject: "a.b".into(),
             reply: None,
             payload: payload.into(),
             headers: None,

@@ -87,6 +87,16 @@ fn the_shared_crate_knows_no_host() {
 }
 
 #[test]
+fn the_bridge_knows_functions_only_by_their_batches() {
+    let reason = "a function is behind the trait Target, in this process as on the other side of a wire";
+    assert_ignorance(
+        "bridge/src",
+        &["presence_functions", "presence_service", "lambda_runtime", "lambda_http"],
+        reason,
+    );
+}
+
+#[test]
 fn handlers_never_import_handlers() {
     for (folder, entry) in
         [("functions/src/http", "pub fn routes("), ("functions/src/event", "pub const SUBSCRIPTION:")]
@@ -125,7 +135,7 @@ fn a_main_has_no_logic() {
 
 #[test]
 fn nothing_imports_the_tests() {
-    for folder in ["shared", "functions", "gateway", "service"] {
+    for folder in ["bridge", "shared", "functions", "gateway", "service"] {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
         let normal = manifest.split("[dev-dependencies]").next().unwrap();
         assert!(!normal.contains("presence-tests"), "{folder}/Cargo.toml depends on the tests");
@@ -174,5 +184,8 @@ fn a_text_that_others_depend_on_stands_in_one_place() {
 
 /// All code that runs in production.
 fn production() -> Vec<Source> {
-    ["shared/src", "functions/src", "gateway/src", "service/src"].into_iter().flat_map(Source::below).collect()
+    ["shared/src", "functions/src", "gateway/src", "service/src", "bridge/src"]
+        .into_iter()
+        .flat_map(Source::below)
+        .collect()
 }
