@@ -12,8 +12,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release -p presence-service -p presence-bridge --bins && \
-    cd target/release && \
-    install -D -t /out presence-service presence-gateway presence-bridge presence-probe
+    for name in presence-service presence-gateway presence-bridge presence-probe; do \
+    install -D -t /out "target/release/$name" || exit; done
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/ /usr/local/bin/

@@ -1,13 +1,10 @@
 # shellcheck shell=bash
-# Holds what others build on (docs/openapi.yaml, docs/asyncapi.yaml) to its standards and to the running service.
+# Holds what others build on (docs/openapi.yaml, docs/asyncapi.yaml) to its standards, and sets up the tools for that.
 # Sourced after tools.sh.
 
 # The JSON schemas of AsyncAPI, as its authors publish them.
 asyncapi_schemas=@asyncapi/specs@6.11.1
 asyncapi_dir=$local_dir/asyncapi
-
-# How long schemathesis may search for an answer that is not documented.
-search_seconds=60
 
 # Standards first: a document that is none says nothing of the service.
 check_contracts() {
@@ -62,38 +59,3 @@ install_asyncapi_schemas() {
   rm "$asyncapi_dir/$archive"
   printf '%s\n' "$asyncapi_schemas" >"$asyncapi_dir/version"
 }
-
-# search_for_surprises LOG: starts the service on a store and a NATS of its own, and has schemathesis look for a request
-# whose answer is not as docs/openapi.yaml says. Runs in a subshell, whose end is the end of what it started.
-search_for_surprises() (
-  local log=$1 data service_port
-  setup_python contracts || return
-  data=$(mktemp -d "$local_dir/search.XXXXXX")
-  end_search() {
-    trap '' INT TERM HUP
-    stop_all
-    rm -rf "$data"
-  }
-  trap end_search EXIT
-  trap 'exit 130' INT TERM HUP
-
-  start_store "$data/store"
-  start_nats "$data/nats"
-  service_port=$(free_port)
-  REDIS_URL=$redis_url NATS_URL=$nats_url PORT=$service_port start "$target_dir/debug/presence-service" 2>"$data/service.log"
-  local service=$started_pid
-  service_is_ready() {
-    is_alive "$service" || die "the service ended at its start: $(tail -n 1 "$data/service.log")"
-    http_answers "$service_port" /ready
-  }
-  wait_until 30 "the service to be ready" service_is_ready
-
-  cd "$data"
-  local status=0
-  PYTHONPATH=$root/scripts/lib PYTHONDONTWRITEBYTECODE=1 SCHEMATHESIS_HOOKS=fresh_users \
-    "$local_dir/contracts/bin/schemathesis" run "$root/docs/openapi.yaml" --url "http://127.0.0.1:$service_port" \
-    --max-time "$search_seconds" --workers 2 --request-timeout 15 --no-color >"$log" 2>&1 || status=$?
-  # Also what a client can't see is a surprise.
-  if grep -E '"level":"ERROR"' "$data/service.log" >>"$log"; then status=1; fi
-  return "$status"
-)
