@@ -36,9 +36,14 @@ free_port() {
   local port
   while true; do
     port=$((20000 + RANDOM % 12000))
-    (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    listens "$port" || break
   done
   printf '%s\n' "$port"
+}
+
+# listens PORT: whether anybody does.
+listens() {
+  (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
 # http_answers PORT PATH: whether the path is there (status 200).
@@ -101,14 +106,43 @@ service_is_ready() {
   http_answers "$1" /ready
 }
 
-# begin_session [STATUS]: from now on everything that is started ends with this script, however that ends; Ctrl-C ends it
-# with the status, 0 if none is given. Sets $data, a folder that goes with it.
+# start_functions PORT: the functions, as they were built last, in the local Lambda emulator.
+start_functions() {
+  if [ -z "${JWT_SECRET-}${JWT_PUBLIC_KEY-}${JWT_JWKS_URL-}" ]; then export JWT_DEVELOPMENT_TOKENS=on; fi
+  CARGO_TARGET_DIR=$target_dir start "$CARGO_LAMBDA_BIN" lambda watch --ignore-changes \
+    --invoke-address 127.0.0.1 --invoke-port "$1"
+  functions_pid=$started_pid
+  wait_until 30 "the emulator to listen" functions_listen "$1"
+}
+
+functions_listen() {
+  is_alive "$functions_pid" || die "the emulator ended at its start: what it said is above"
+  listens "$1"
+}
+
+# start_bridge URL: the bridge, as it was built last. Its Lambda is the emulator there, which takes any credentials.
+start_bridge() {
+  local probes
+  probes=$(free_port)
+  AWS_ENDPOINT_URL_LAMBDA=$1 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local \
+    AWS_EC2_METADATA_DISABLED=true ADMIN_ADDR=127.0.0.1:$probes start "$target_dir/debug/presence-bridge"
+  bridge_pid=$started_pid
+  wait_until 30 "the bridge to be ready" bridge_is_ready "$probes"
+}
+
+bridge_is_ready() {
+  is_alive "$bridge_pid" || die "the bridge ended at its start: what it said is above"
+  http_answers "$1" /ready
+}
+
+# begin_session STATUS: from now on everything that is started ends with this script, however that ends; Ctrl-C ends it
+# with the status. Sets $data, a folder that goes with it.
 begin_session() {
   mkdir -p "$local_dir"
   data=$(mktemp -d "$local_dir/run.XXXXXX")
   trap end_session EXIT
   # shellcheck disable=SC2064 # the status is the one given now
-  trap "exit ${1:-0}" INT TERM HUP
+  trap "exit $1" INT TERM HUP
 }
 
 end_session() {
