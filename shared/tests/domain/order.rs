@@ -199,6 +199,7 @@ fn history(mut number: usize, length: usize) -> Option<Vec<What>> {
 }
 
 /// Checks every `stride`th history of so many inputs, after every beginning; every one if asked for by the environment.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether there is time for all of it")]
 fn check_histories(length: usize, stride: usize) {
     let stride = if std::env::var_os("PRESENCE_EXHAUSTIVE").is_some() { 1 } else { stride };
     let beginnings = beginnings();
