@@ -45,8 +45,9 @@ async function signIn(token, person) {
   const users = everyone.map(({ id }) => id);
   const gateway = new Gateway(url, { token, platform: platform(), users, channels: [CHANNEL] });
   me = { token, person, everyone, gateway, own: null };
-  gateway.addEventListener("frame", ({ detail }) => hear(detail));
-  gateway.addEventListener("state", ({ detail }) => showLink(detail));
+  // What an old connection still brings is for nobody.
+  gateway.addEventListener("frame", ({ detail }) => me?.gateway === gateway && hear(detail));
+  gateway.addEventListener("state", ({ detail }) => me?.gateway === gateway && showLink(detail));
   showLink({ state: "connecting" });
   buildRoster();
   await refreshOwn();

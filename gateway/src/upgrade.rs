@@ -47,12 +47,27 @@ async fn upgrade(State(Gateway { shared }): State<Gateway>, mut request: Request
     connections.spawn(async move {
         let _place = place;
         if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIME, upgraded).await {
-            metrics::gauge!("presence_gateway_connections").increment(1);
+            let _counted = Counted::new();
             connection::serve(TokioIo::new(upgraded), shared).await;
-            metrics::gauge!("presence_gateway_connections").decrement(1);
         }
     });
     response
+}
+
+/// A connection among those that are counted, however it ends.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("presence_gateway_connections").increment(1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("presence_gateway_connections").decrement(1);
+    }
 }
 
 /// A refusal in the form of RFC 9457.

@@ -58,6 +58,19 @@ async fn whoever_closes_the_window_is_gone_and_was_last_seen_just_now() {
 }
 
 #[tokio::test]
+async fn whoever_signs_out_is_gone_and_may_come_back_as_someone_else() {
+    let stage = Stage::start().await;
+    let (ada, ben) = futures::join!(stage.person("Ada"), stage.person("Ben"));
+    ben.sees("Ada", "online").await;
+    ada.window.click("#sign-out").await;
+    ben.sees("Ada", "offline").await;
+    ada.window.click("#faces button[data-user=Cleo]").await;
+    ben.sees("Cleo", "online").await;
+    ada.sees("Ada", "offline").await;
+    assert_content(&ada.window).await;
+}
+
+#[tokio::test]
 async fn the_invisible_see_and_are_not_seen() {
     let stage = Stage::start().await;
     let (ada, ben) = futures::join!(stage.person("Ada"), stage.person("Ben"));
