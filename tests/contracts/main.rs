@@ -16,3 +16,7 @@ mod pages;
 mod permissions;
 mod requests;
 mod template;
+mod tls;
+
+/// How long something may take that nothing holds up.
+const SOON: std::time::Duration = std::time::Duration::from_secs(10);
