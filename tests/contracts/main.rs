@@ -11,6 +11,7 @@ mod answers;
 mod document;
 mod http;
 mod messages;
+mod nats_permissions;
 mod openapi;
 mod pages;
 mod permissions;
