@@ -11,8 +11,13 @@ mod answers;
 mod document;
 mod http;
 mod messages;
+mod nats_permissions;
 mod openapi;
 mod pages;
 mod permissions;
 mod requests;
 mod template;
+mod tls;
+
+/// How long something may take that nothing holds up.
+const SOON: std::time::Duration = std::time::Duration::from_secs(10);

@@ -28,7 +28,7 @@ pub use binaries::{tool, workspace};
 pub use browser::{Browser, Look, Window};
 pub use emulator::Emulator;
 pub use eventually::{eventually, seen};
-pub use nats::{Event, Events, JetStream, Nats};
+pub use nats::{Access, Event, Events, JetStream, Nats};
 pub use process::Process;
 pub use proxy::{Fault, Proxy};
 pub use service::{Service, ServiceBuilder};

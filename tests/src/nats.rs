@@ -1,6 +1,7 @@
 //! A real NATS, the gateway's side of it (inputs) and the consumers' side of it (events).
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -35,6 +36,18 @@ pub struct Nats {
     name: String,
     dir: TempDir,
     process: Option<Process>,
+    access: Access,
+}
+
+/// How the server lets others in. By itself: everyone, without TLS.
+#[derive(Debug, Default, Clone)]
+pub struct Access {
+    /// What its configuration file says.
+    pub config: String,
+    /// As whom the test itself comes: `user:password@` of plain characters, or nothing.
+    pub login: String,
+    /// Whose certificates the test itself trusts, where the server speaks TLS.
+    pub authorities: Option<PathBuf>,
 }
 
 /// One event as a consumer gets it.
@@ -67,7 +80,15 @@ impl Nats {
     /// A server that is away: its port is known and nobody listens there, until [`restart`](Self::restart).
     pub fn stopped(jetstream: JetStream) -> Self {
         let dir = tempfile::Builder::new().prefix("nats.").tempdir().unwrap();
-        Self { jetstream, port: free_port(), name: format!("test-{}", uuid::Uuid::new_v4()), dir, process: None }
+        let name = format!("test-{}", uuid::Uuid::new_v4());
+        Self { jetstream, port: free_port(), name, dir, process: None, access: Access::default() }
+    }
+
+    /// Starts a server that lets in only whom its configuration says.
+    pub async fn start_with(jetstream: JetStream, access: Access) -> Self {
+        let mut nats = Self { access, ..Self::stopped(jetstream) };
+        nats.restart().await;
+        nats
     }
 
     /// Starts it again on its port with its data.
@@ -76,6 +97,11 @@ impl Nats {
         command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--name", &self.name]);
         if self.jetstream == JetStream::On {
             command.arg("--jetstream").arg("--store_dir").arg(self.dir.path());
+        }
+        if !self.access.config.is_empty() {
+            let file = self.dir.path().join("config");
+            std::fs::write(&file, &self.access.config).unwrap();
+            command.arg("--config").arg(file);
         }
         let mut process = Process::start("NATS", &mut command, self.dir.path());
         process.wait_until_up(self.port, async || self.greets_by_its_name().await).await;
@@ -99,7 +125,14 @@ impl Nats {
 
     /// The URL that a service is configured with.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        self.url_as(&self.access.login)
+    }
+
+    /// The same for somebody else: `user:password@`. With TLS the name is the one in the certificate.
+    pub fn url_as(&self, login: &str) -> String {
+        let (scheme, host) =
+            if self.access.authorities.is_some() { ("tls", "localhost") } else { ("nats", "127.0.0.1") };
+        format!("{scheme}://{login}{host}:{}", self.port)
     }
 
     /// The port it listens on.
@@ -109,12 +142,16 @@ impl Nats {
 
     /// A client with the patience of a test.
     pub async fn connect(&self) -> async_nats::Client {
-        async_nats::ConnectOptions::new()
+        let mut options = async_nats::ConnectOptions::new()
             .connection_timeout(Duration::from_secs(2))
-            .request_timeout(Some(Duration::from_secs(5)))
-            .connect(self.url())
-            .await
-            .expect("a connection to NATS")
+            .request_timeout(Some(Duration::from_secs(5)));
+        if let Some(authorities) = &self.access.authorities {
+            options = options.add_root_certificates(authorities.clone());
+        }
+        if let Some((name, password)) = self.access.login.trim_end_matches('@').split_once(':') {
+            options = options.user_and_password(name.to_owned(), password.to_owned());
+        }
+        options.connect(self.url_as("")).await.expect("a connection to NATS")
     }
 
     /// Tells the service what a gateway or the voice service would, and returns when the server has it.

@@ -1,5 +1,6 @@
 //! A real Redis or Valkey.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,9 +28,18 @@ pub struct Store {
     kind: StoreKind,
     port: u16,
     cluster_port: Option<u16>,
+    tls: Option<Tls>,
     password: String,
     dir: TempDir,
     process: Option<Process>,
+}
+
+/// A second port, on which the server speaks TLS.
+#[derive(Debug, Clone)]
+struct Tls {
+    port: u16,
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
 impl StoreKind {
@@ -67,6 +77,14 @@ impl Store {
         store
     }
 
+    /// Starts Redis with a port for TLS beside the other; the Valkey of the tests has no TLS.
+    pub async fn start_tls(certificate: &Path, key: &Path) -> Self {
+        let mut store = Self::stopped(StoreKind::Redis);
+        store.tls = Some(Tls { port: free_port(), certificate: certificate.to_owned(), key: key.to_owned() });
+        store.restart().await;
+        store
+    }
+
     /// Starts the one or the other.
     pub async fn start_kind(kind: StoreKind) -> Self {
         let mut store = Self::stopped(kind);
@@ -78,7 +96,7 @@ impl Store {
     pub fn stopped(kind: StoreKind) -> Self {
         let dir = tempfile::Builder::new().prefix("store.").tempdir().unwrap();
         let password = format!("password-{}", uuid::Uuid::new_v4().simple());
-        Self { kind, port: free_port(), cluster_port: None, password, dir, process: None }
+        Self { kind, port: free_port(), cluster_port: None, tls: None, password, dir, process: None }
     }
 
     /// Starts it again on its port with its data.
@@ -94,6 +112,11 @@ impl Store {
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
         if let Some(port) = self.cluster_port {
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+        }
+        if let Some(tls) = &self.tls {
+            command.args(["--tls-port", &tls.port.to_string(), "--tls-auth-clients", "no", "--tls-cert-file"]);
+            command.arg(&tls.certificate).arg("--tls-key-file").arg(&tls.key);
+            command.arg("--tls-ca-cert-file").arg(&tls.certificate);
         }
         let mut process = Process::start("the store", &mut command, self.dir.path());
         process.wait_until_up(self.port, async || self.try_connect().await.is_some()).await;
@@ -124,6 +147,12 @@ impl Store {
     /// The URL that a service is configured with, in the form of the documentation.
     pub fn url(&self) -> String {
         self.url_through(self.port)
+    }
+
+    /// The URL of its port for TLS; the name is the one in the certificate.
+    pub fn tls_url(&self) -> String {
+        let tls = self.tls.as_ref().expect("a store that was started with TLS");
+        format!("rediss://:{}@localhost:{}", self.password, tls.port)
     }
 
     /// The same by way of another port, such as a proxy's.
