@@ -9,7 +9,7 @@ use presence::domain::{
     UserId,
 };
 use presence::events::EventKind;
-use presence::store::{Index, MemoryStore, RedisConfig, RedisStore, SHARDS};
+use presence::store::{Change, Committed, Ending, Index, MemoryStore, RedisConfig, RedisStore, SHARDS};
 use presence::{ErrorKind, Sweeper};
 use presence_tests::{Store, now_ms};
 use uuid::Uuid;
@@ -293,4 +293,34 @@ async fn an_online_user_stays_in_the_compact_form_of_a_hash() {
     encoding.arg("ENCODING").arg(format!("presence:user:{user}"));
     let encoding: String = encoding.query_async(&mut connection).await.unwrap();
     assert_eq!(encoding, "listpack", "one value over 64 bytes makes it three times as large, for good");
+}
+
+#[tokio::test]
+async fn a_change_decided_before_an_earlier_one_was_confirmed_stays_pending() {
+    on_both(async |world| {
+        let user = somebody();
+        world.told.set_away(true);
+        world.happens(user, opens("a")).await;
+        let load = async || world.store.load(&[user]).await.pop().unwrap().unwrap();
+        let loaded = load().await;
+        let confirmed = Ending {
+            user_id: user,
+            published: loaded.revision,
+            old_deadline: None,
+            new_deadline: None,
+            old_reminder: None,
+            new_reminder: None,
+        };
+        world.store.finish(&[confirmed]).await.unwrap();
+        assert_eq!(load().await.record.pending, []);
+
+        let mut record = loaded.record.clone();
+        record.version += 1;
+        record.pending[0].presence.version += 1;
+        let expected = record.pending.clone();
+        let change = Change { loaded, record, durable: false, remind_at: Some(world.now()) };
+        assert!(matches!(world.store.commit(&[change]).await.pop(), Some(Ok(Committed::Done(_)))));
+        assert_eq!(load().await.record.pending, expected);
+    })
+    .await;
 }

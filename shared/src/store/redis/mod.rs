@@ -116,7 +116,9 @@ impl RedisStore {
         fields.insert(keys::REVISION.to_owned(), revision.to_string());
         let gone = loaded.stored.keys().filter(|name| codec::is_ours(name) && !fields.contains_key(*name));
         let gone: Vec<&String> = gone.collect();
-        let set = fields.iter().filter(|(name, value)| loaded.stored.get(*name) != Some(*value));
+        // The mark of what is pending may be gone since the load: confirming takes it out and raises no revision.
+        let stands = |name: &str, value: &String| name != keys::PENDING && loaded.stored.get(name) == Some(value);
+        let set = fields.iter().filter(|(name, value)| !stands(name, value));
         let set: Vec<(&String, &String)> = set.collect();
 
         let mut arguments = vec![loaded.revision.map_or_else(String::new, |revision| revision.to_string())];
