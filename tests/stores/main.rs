@@ -2,6 +2,7 @@
 //! Redis here is the store of the run, which `scripts/test` makes Redis and Valkey in turn.
 #![allow(clippy::unwrap_used, reason = "these are tests, and their helpers fail as tests do")]
 
+mod clock;
 mod conformance;
 mod histories;
 mod sweeping;
