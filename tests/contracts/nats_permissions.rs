@@ -11,7 +11,9 @@ use presence::events::nats::EVENT_STREAM;
 use presence::events::{DEAD_LETTER_PREFIX, SUBJECTS};
 use presence::{Host, connect};
 use presence_functions::event::{EventHandler, SUBSCRIPTIONS};
-use presence_tests::{Access, JetStream, Nats, Service, ServiceBuilder, Store, User, eventually, now_ms, seen};
+use presence_tests::{
+    Access, JetStream, Nats, PASSWORD, Service, ServiceBuilder, Store, User, documented_nats, eventually, now_ms, seen,
+};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,25 +21,13 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::SOON;
-use crate::document::text;
-
-const PASSWORD: &str = "0a1b2c3d4e5f";
 
 /// How many servers and services run at once.
 const AT_ONCE: usize = 4;
 
-/// The documented configuration, and the test as a user who may do everything.
-fn documented() -> String {
-    let security = text("SECURITY.md");
-    let (_, rest) = security.split_once("```nats\n").unwrap();
-    let (config, _) = rest.split_once("```").unwrap();
-    let test = "users = [\n    { user: \"test\", password: \"test\" }\n";
-    config.replace("PASSWORD", PASSWORD).replacen("users = [\n", test, 1)
-}
-
 /// A permission of a user: the line of the configuration on which it stands, and the subject.
 fn permissions(user: &str) -> Vec<(usize, String)> {
-    let config = documented();
+    let config = documented_nats();
     let lines = config.lines().enumerate().skip_while(|(_, line)| !line.contains(&format!("user: \"{user}\"")));
     let own = lines.skip(1).take_while(|(_, line)| !line.contains("user: "));
     let permissions = own.map(|(number, line)| (number, line.trim())).filter(|(_, line)| line.starts_with('"'));
@@ -46,7 +36,7 @@ fn permissions(user: &str) -> Vec<(usize, String)> {
 
 /// The documented configuration less one line.
 fn without(number: usize) -> String {
-    let config = documented();
+    let config = documented_nats();
     let lines = config.lines().enumerate().filter(|(other, _)| *other != number);
     lines.flat_map(|(_, line)| [line, "\n"]).collect()
 }
@@ -63,13 +53,9 @@ async fn nats(config: &str) -> Nats {
     Nats::start_with(JetStream::On, Access { config, login: "test:test@".to_owned(), authorities: None }).await
 }
 
-fn login(user: &str) -> String {
-    format!("{user}:{PASSWORD}@")
-}
-
 /// A service without a gateway, which is another kind of process.
 fn service(nats: &Nats) -> ServiceBuilder {
-    Service::builder().env("GATEWAY", "off").env("NATS_URL", nats.url_as(&login("presence-service")))
+    Service::builder().env("GATEWAY", "off").env("NATS_URL", nats.url_of("presence-service"))
 }
 
 /// Whether the server refused something of that stem.
@@ -97,7 +83,7 @@ async fn use_all(service: &Service, nats: &Nats) {
 
 #[tokio::test]
 async fn with_the_permissions_of_the_service_everything_works() {
-    let nats = nats(&documented()).await;
+    let nats = nats(&documented_nats()).await;
     let service = service(&nats).start().await;
     let mut events = nats.subscribe("presence.status.changed").await;
     use_all(&service, &nats).await;
@@ -160,10 +146,10 @@ async fn the_service_misses_each_permission_that_is_taken_away() {
 
 #[tokio::test]
 async fn with_the_permissions_of_functions_they_tell_and_keep_dead_letters() {
-    let nats = nats(&documented()).await;
+    let nats = nats(&documented_nats()).await;
     // The streams are there: a service or a bridge makes them.
     let _service = service(&nats).start().await;
-    let variables = [("NATS_URL", nats.url_as(&login("presence-functions")))];
+    let variables = [("NATS_URL", nats.url_of("presence-functions"))];
     let lookup = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.clone());
     let connected = connect(&Config::from_lookup(lookup).unwrap(), Host::Function).await.unwrap();
     let handler = EventHandler::new(Arc::clone(&connected.service), connected.carrier.dead_letters());
@@ -185,8 +171,8 @@ async fn with_the_permissions_of_functions_they_tell_and_keep_dead_letters() {
     assert!(told.iter().any(|event| event.data()["user_id"] == user.to_string()), "{told:?}");
 }
 
-/// A client of the gateway, from hello to close: identifies itself, sends a heartbeat and leaves.
-async fn visit(gateway: &Service) {
+/// A client comes to the gateway, identifies itself and sends a heartbeat.
+async fn arrive(gateway: &Service) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", gateway.port())).await.unwrap();
     let upgrade = "GET /gateway HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -197,6 +183,11 @@ async fn visit(gateway: &Service) {
     until_read(&mut stream, "READY").await;
     stream.write_all(&frame(TEXT, br#"{"op":1}"#)).await.unwrap();
     until_read(&mut stream, "11").await;
+    stream
+}
+
+/// It goes.
+async fn leave(mut stream: TcpStream) {
     stream.write_all(&frame(CLOSE, &1000_u16.to_be_bytes())).await.unwrap();
 }
 
@@ -229,19 +220,20 @@ async fn until_read(stream: &mut TcpStream, word: &str) {
 }
 
 fn gateway(nats: &Nats, store: &Store) -> ServiceBuilder {
-    let login = login("presence-gateway");
-    Service::gateway_alone().store(store).env("NATS_URL", nats.url_as(&login)).heartbeat_timeout(2)
+    Service::gateway_alone().store(store).nats(nats).heartbeat_timeout(2)
 }
 
 #[tokio::test]
 async fn with_the_permissions_of_a_gateway_it_tells_and_hears() {
-    let (nats, store) = (nats(&documented()).await, Store::start().await);
+    let (nats, store) = (nats(&documented_nats()).await, Store::start().await);
     let gateway = gateway(&nats, &store).start().await;
     let mut told = nats.subscribe("gateway.>").await;
-    visit(&gateway).await;
-    for subject in ["gateway.connection.opened", "gateway.heartbeat.received", "gateway.connection.closed"] {
+    let client = arrive(&gateway).await;
+    for subject in ["gateway.connection.opened", "gateway.heartbeat.received"] {
         while told.next().await.subject != subject {}
     }
+    leave(client).await;
+    while told.next().await.subject != "gateway.connection.closed" {}
     let log = gateway.log();
     assert!(!log.to_lowercase().contains("permissions violation"), "{log}");
 }
@@ -254,14 +246,19 @@ async fn a_gateway_misses_each_permission_that_is_taken_away() {
         let (nats, store) = (nats(&without(number)).await, Store::start().await);
         let gateway = gateway(&nats, &store).start_unready().await;
         let stem = permission.trim_end_matches(['*', '>']);
-        if !is_missed(stem, &gateway.log()) && permission.starts_with("gateway.") {
-            visit(&gateway).await;
+        // It stays until the end, unless its going is what is to be told.
+        let mut client = if permission.starts_with("gateway.") { Some(arrive(&gateway).await) } else { None };
+        if permission == "gateway.connection.closed"
+            && let Some(client) = client.take()
+        {
+            leave(client).await;
         }
         eventually(&format!("{permission} to be missed"), SOON, async || {
             let log = gateway.log();
             seen(is_missed(stem, &log), log)
         })
         .await;
+        drop(client);
     });
     missed.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
