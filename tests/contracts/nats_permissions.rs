@@ -7,50 +7,43 @@ use futures::StreamExt;
 use presence::config::Config;
 use presence::domain::UserId;
 use presence::events::batch::{Batch, Record};
+use presence::events::nats::EVENT_STREAM;
+use presence::events::{DEAD_LETTER_PREFIX, SUBJECTS};
 use presence::{Host, connect};
 use presence_functions::event::{EventHandler, SUBSCRIPTIONS};
-use presence_tests::{Access, JetStream, Nats, Service, ServiceBuilder, User, eventually, now_ms, seen};
+use presence_tests::{
+    Access, JetStream, Nats, PASSWORD, Service, ServiceBuilder, Store, User, documented_nats, eventually, now_ms, seen,
+};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::SOON;
-use crate::document::text;
-
-const PASSWORD: &str = "0a1b2c3d4e5f";
 
 /// How many servers and services run at once.
 const AT_ONCE: usize = 4;
 
-/// The documented configuration, and the test as a user who may do everything.
-fn documented() -> String {
-    let security = text("SECURITY.md");
-    let (_, rest) = security.split_once("```nats\n").unwrap();
-    let (config, _) = rest.split_once("```").unwrap();
-    let test = "users = [\n    { user: \"test\", password: \"test\" }\n";
-    config.replace("PASSWORD", PASSWORD).replacen("users = [\n", test, 1)
+/// A permission of a user: the line of the configuration on which it stands, and the subject.
+fn permissions(user: &str) -> Vec<(usize, String)> {
+    let config = documented_nats();
+    let lines = config.lines().enumerate().skip_while(|(_, line)| !line.contains(&format!("user: \"{user}\"")));
+    let own = lines.skip(1).take_while(|(_, line)| !line.contains("user: "));
+    let permissions = own.map(|(number, line)| (number, line.trim())).filter(|(_, line)| line.starts_with('"'));
+    permissions.map(|(number, line)| (number, line.trim_matches('"').to_owned())).collect()
 }
 
-/// The permissions of a user, each as it stands on a line of its own.
-fn permissions(user: &str) -> Vec<String> {
-    let config = documented();
-    let (_, rest) = config.split_once(&format!("user: \"{user}\"")).unwrap();
-    let own = rest.split("user: ").next().unwrap();
-    let lines = own.lines().map(str::trim).filter(|line| line.starts_with('"'));
-    lines.map(|line| line.trim_matches('"').to_owned()).collect()
-}
-
-/// The documented configuration, in which a user lacks one permission.
-fn without(user: &str, permission: &str) -> String {
-    let config = documented();
-    let (before, rest) = config.split_once(&format!("user: \"{user}\"")).unwrap();
-    let (less, line) = (format!("\"{permission}\"\n"), "\n".to_owned());
-    assert!(rest.contains(&less));
-    format!("{before}user: \"{user}\"{}", rest.replacen(&less, &line, 1))
+/// The documented configuration less one line.
+fn without(number: usize) -> String {
+    let config = documented_nats();
+    let lines = config.lines().enumerate().filter(|(other, _)| *other != number);
+    lines.flat_map(|(_, line)| [line, "\n"]).collect()
 }
 
 /// A list that is empty allows everything: what takes the last permission away must forbid.
 fn forbid_where_nothing_is_left(config: &str) -> String {
-    let empty = |name: &str| format!("{name} = [\n          \n        ]");
+    let empty = |name: &str| format!("{name} = [\n        ]");
     let forbidden = |name: &str| format!("{name} = {{ deny: \">\" }}");
     config.replace(&empty("subscribe"), &forbidden("subscribe")).replace(&empty("publish"), &forbidden("publish"))
 }
@@ -60,13 +53,14 @@ async fn nats(config: &str) -> Nats {
     Nats::start_with(JetStream::On, Access { config, login: "test:test@".to_owned(), authorities: None }).await
 }
 
-fn login(user: &str) -> String {
-    format!("{user}:{PASSWORD}@")
-}
-
 /// A service without a gateway, which is another kind of process.
 fn service(nats: &Nats) -> ServiceBuilder {
-    Service::builder().env("GATEWAY", "off").env("NATS_URL", nats.url_as(&login("presence-service")))
+    Service::builder().env("GATEWAY", "off").env("NATS_URL", nats.url_of("presence-service"))
+}
+
+/// Whether the server refused something of that stem.
+fn is_missed(stem: &str, log: &str) -> bool {
+    log.lines().any(|line| line.to_lowercase().contains("permissions violation") && line.contains(stem))
 }
 
 /// Everything that makes the service use NATS.
@@ -89,7 +83,7 @@ async fn use_all(service: &Service, nats: &Nats) {
 
 #[tokio::test]
 async fn with_the_permissions_of_the_service_everything_works() {
-    let nats = nats(&documented()).await;
+    let nats = nats(&documented_nats()).await;
     let service = service(&nats).start().await;
     let mut events = nats.subscribe("presence.status.changed").await;
     use_all(&service, &nats).await;
@@ -106,11 +100,36 @@ async fn with_the_permissions_of_the_service_everything_works() {
 }
 
 #[tokio::test]
+async fn without_jetstream_the_service_needs_the_inputs_and_an_echo_of_its_own() {
+    let own = permissions("presence-service").into_iter().map(|(_, subject)| subject);
+    let publish = own.filter(|subject| !subject.starts_with("$JS") || subject.contains("STREAM.INFO"));
+    let inputs = SUBSCRIPTIONS.map(|subscription| subscription.subject.to_owned());
+    let subscribe = inputs.into_iter().chain(["_INBOX.>".to_owned()]);
+    let list = |subjects: Vec<String>| format!("{subjects:?}");
+    let config = format!(
+        "authorization {{ users = [\n{{ user: \"test\", password: \"test\" }}\n{{ user: \"presence-service\", \
+         password: {PASSWORD:?}, permissions {{ publish = {}, subscribe = {} }} }}\n] }}\n",
+        list(publish.chain(["_INBOX.>".to_owned()]).collect()),
+        list(subscribe.collect()),
+    );
+    let access = Access { config, login: "test:test@".to_owned(), authorities: None };
+    let nats = Nats::start_with(JetStream::Off, access).await;
+    let service = service(&nats).start().await;
+    let mut events = nats.subscribe("presence.status.changed").await;
+    let user = User::new();
+    nats.tell("gateway.connection.opened", json!({ "user_id": user.id(), "session_id": "a" })).await;
+    assert_eq!(events.next_of(&user).await.data()["status"], "online");
+    use_all(&service, &nats).await;
+    let log = service.log();
+    assert!(!log.to_lowercase().contains("permissions violation"), "{log}");
+}
+
+#[tokio::test]
 async fn the_service_misses_each_permission_that_is_taken_away() {
     let own = permissions("presence-service");
     assert!(own.len() > 10, "{own:?}");
-    let missed = futures::stream::iter(own).map(|permission| async move {
-        let nats = nats(&without("presence-service", &permission)).await;
+    let missed = futures::stream::iter(own).map(|(number, permission)| async move {
+        let nats = nats(&without(number)).await;
         let service = service(&nats).start_unready().await;
         let stem = permission.trim_end_matches(['*', '>']);
         eventually(&format!("{permission} to be missed"), SOON, async || {
@@ -127,10 +146,10 @@ async fn the_service_misses_each_permission_that_is_taken_away() {
 
 #[tokio::test]
 async fn with_the_permissions_of_functions_they_tell_and_keep_dead_letters() {
-    let nats = nats(&documented()).await;
+    let nats = nats(&documented_nats()).await;
     // The streams are there: a service or a bridge makes them.
     let _service = service(&nats).start().await;
-    let variables = [("NATS_URL", nats.url_as(&login("presence-functions")))];
+    let variables = [("NATS_URL", nats.url_of("presence-functions"))];
     let lookup = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.clone());
     let connected = connect(&Config::from_lookup(lookup).unwrap(), Host::Function).await.unwrap();
     let handler = EventHandler::new(Arc::clone(&connected.service), connected.carrier.dead_letters());
@@ -150,4 +169,106 @@ async fn with_the_permissions_of_functions_they_tell_and_keep_dead_letters() {
     assert_eq!(nats.stream("PRESENCE_DLQ").await.len(), 1);
     let told = nats.stream("PRESENCE_EVENTS").await;
     assert!(told.iter().any(|event| event.data()["user_id"] == user.to_string()), "{told:?}");
+}
+
+/// A client comes to the gateway, identifies itself and sends a heartbeat.
+async fn arrive(gateway: &Service) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", gateway.port())).await.unwrap();
+    let upgrade = "GET /gateway HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    until_read(&mut stream, "heartbeat_interval").await;
+    let identify = json!({ "op": 2, "d": { "token": User::new().token() } });
+    stream.write_all(&frame(TEXT, identify.to_string().as_bytes())).await.unwrap();
+    until_read(&mut stream, "READY").await;
+    stream.write_all(&frame(TEXT, br#"{"op":1}"#)).await.unwrap();
+    until_read(&mut stream, "11").await;
+    stream
+}
+
+/// It goes.
+async fn leave(mut stream: TcpStream) {
+    stream.write_all(&frame(CLOSE, &1000_u16.to_be_bytes())).await.unwrap();
+}
+
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+
+/// A whole WebSocket frame of a client; its mask changes nothing.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap();
+    let mut frame = vec![0x80 | opcode];
+    if length < 126 {
+        frame.push(0x80 | u8::try_from(length).unwrap());
+    } else {
+        frame.push(0x80 | 126);
+        frame.extend(length.to_be_bytes());
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+async fn until_read(stream: &mut TcpStream, word: &str) {
+    let mut read = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&read).contains(word) {
+            assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "the gateway closed before it said {word}");
+        }
+    };
+    timeout(SOON, reading).await.unwrap_or_else(|_| panic!("the gateway does not say {word}"));
+}
+
+fn gateway(nats: &Nats, store: &Store) -> ServiceBuilder {
+    Service::gateway_alone().store(store).nats(nats).heartbeat_timeout(2)
+}
+
+#[tokio::test]
+async fn with_the_permissions_of_a_gateway_it_tells_and_hears() {
+    let (nats, store) = (nats(&documented_nats()).await, Store::start().await);
+    let gateway = gateway(&nats, &store).start().await;
+    let mut told = nats.subscribe("gateway.>").await;
+    let client = arrive(&gateway).await;
+    for subject in ["gateway.connection.opened", "gateway.heartbeat.received"] {
+        while told.next().await.subject != subject {}
+    }
+    leave(client).await;
+    while told.next().await.subject != "gateway.connection.closed" {}
+    let log = gateway.log();
+    assert!(!log.to_lowercase().contains("permissions violation"), "{log}");
+}
+
+#[tokio::test]
+async fn a_gateway_misses_each_permission_that_is_taken_away() {
+    let own = permissions("presence-gateway");
+    assert!(own.len() > 10, "{own:?}");
+    let missed = futures::stream::iter(own).map(|(number, permission)| async move {
+        let (nats, store) = (nats(&without(number)).await, Store::start().await);
+        let gateway = gateway(&nats, &store).start_unready().await;
+        let stem = permission.trim_end_matches(['*', '>']);
+        // It stays until the end, unless its going is what is to be told.
+        let mut client = if permission.starts_with("gateway.") { Some(arrive(&gateway).await) } else { None };
+        if permission == "gateway.connection.closed"
+            && let Some(client) = client.take()
+        {
+            leave(client).await;
+        }
+        eventually(&format!("{permission} to be missed"), SOON, async || {
+            let log = gateway.log();
+            seen(is_missed(stem, &log), log)
+        })
+        .await;
+        drop(client);
+    });
+    missed.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+}
+
+#[test]
+fn functions_may_do_what_they_do_and_no_more() {
+    let own: Vec<String> = permissions("presence-functions").into_iter().map(|(_, subject)| subject).collect();
+    let mut expected: Vec<String> = SUBJECTS.iter().map(|&subject| subject.to_owned()).collect();
+    expected.push(format!("{DEAD_LETTER_PREFIX}.*"));
+    expected.push(format!("$JS.API.STREAM.INFO.{EVENT_STREAM}"));
+    expected.push("_INBOX.>".to_owned());
+    assert_eq!(own, expected);
 }

@@ -10,13 +10,11 @@ use presence::events::{Event, EventPublisher, MemoryBus, PublishError};
 use presence::service::UserInput;
 use presence::store::{Ending, Index, PresenceStore, RedisConfig, RedisStore, StoreError, shard_of};
 use presence::{Error, PresenceService, Sweeper};
-use presence_tests::Store;
+use presence_tests::{PASSWORD, Store, documented_acl};
 use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
 use crate::document::text;
-
-const PASSWORD: &str = "0a1b2c3d4e5f";
 
 /// A user of Redis as documented.
 struct AclUser {
@@ -29,11 +27,7 @@ struct AclUser {
 impl AclUser {
     /// The documented user of that name.
     fn documented(name: &str) -> Self {
-        let security = text("SECURITY.md");
-        let start = format!("```acl\nACL SETUSER {name} ");
-        let (_, rest) = security.split_once(&start).unwrap_or_else(|| panic!("{name} is not documented"));
-        let (words, _) = rest.split_once("```").unwrap();
-        let words = words.split_whitespace().map(|word| word.replace("PASSWORD", PASSWORD));
+        let words = documented_acl(name, PASSWORD).into_iter();
         let (permissions, account) = words.partition(|word| "+%~".contains(&word[..1]));
         Self { name: name.to_owned(), account, permissions }
     }
@@ -176,7 +170,7 @@ async fn every_permission_is_needed(user: AclUser, does: impl AsyncFn(&Arc<Redis
     let store = Store::start().await;
     let mut admin = store.connect().await;
     user.set(&mut admin).await;
-    introduce(KNOWN.parse().unwrap(), &store_at(store.url())).await.unwrap();
+    introduce(KNOWN.parse().unwrap(), &store_at(store.admin_url())).await.unwrap();
     let outcome = does(&store_at(user.url(&store))).await;
     assert!(outcome.is_ok(), "{outcome:?}, since {} may not: {:?}", user.name, refused(&user, &mut admin).await);
     assert_eq!(refused(&user, &mut admin).await, BTreeSet::new());

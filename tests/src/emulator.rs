@@ -51,7 +51,7 @@ impl Emulator {
             .env("CARGO_TARGET_DIR", target.parent().unwrap())
             .env("CARGO_NET_OFFLINE", "true")
             .env("REDIS_URL", store.url())
-            .env("NATS_URL", nats.url())
+            .env("NATS_URL", nats.url_of("presence-functions"))
             .env("JWT_DEVELOPMENT_TOKENS", "on")
             .envs(variables.iter().copied());
         let mut process = Process::start("cargo lambda watch", &mut command, dir.path());

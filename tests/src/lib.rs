@@ -10,6 +10,7 @@
     reason = "what goes wrong here is a failed test, and must say where"
 )]
 
+mod access;
 mod api;
 mod binaries;
 mod browser;
@@ -23,12 +24,13 @@ mod service;
 mod store;
 mod user;
 
+pub use access::{Access, PASSWORD, documented_acl, documented_nats};
 pub use api::{Answer, Api};
 pub use binaries::{tool, workspace};
 pub use browser::{Browser, Look, Window};
 pub use emulator::Emulator;
 pub use eventually::{eventually, seen};
-pub use nats::{Access, Event, Events, JetStream, Nats};
+pub use nats::{Event, Events, JetStream, Nats};
 pub use process::Process;
 pub use proxy::{Fault, Proxy};
 pub use service::{Service, ServiceBuilder};

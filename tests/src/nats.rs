@@ -1,7 +1,6 @@
 //! A real NATS, the gateway's side of it (inputs) and the consumers' side of it (events).
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::access::{Access, PASSWORD};
 use crate::binaries::tool;
 use crate::port::free_port;
 use crate::process::Process;
@@ -37,17 +37,6 @@ pub struct Nats {
     dir: TempDir,
     process: Option<Process>,
     access: Access,
-}
-
-/// How the server lets others in. By itself: everyone, without TLS.
-#[derive(Debug, Default, Clone)]
-pub struct Access {
-    /// What its configuration file says.
-    pub config: String,
-    /// As whom the test itself comes: `user:password@` of plain characters, or nothing.
-    pub login: String,
-    /// Whose certificates the test itself trusts, where the server speaks TLS.
-    pub authorities: Option<PathBuf>,
 }
 
 /// One event as a consumer gets it.
@@ -81,7 +70,7 @@ impl Nats {
     pub fn stopped(jetstream: JetStream) -> Self {
         let dir = tempfile::Builder::new().prefix("nats.").tempdir().unwrap();
         let name = format!("test-{}", uuid::Uuid::new_v4());
-        Self { jetstream, port: free_port(), name, dir, process: None, access: Access::default() }
+        Self { jetstream, port: free_port(), name, dir, process: None, access: Access::documented(jetstream) }
     }
 
     /// Starts a server that lets in only whom its configuration says.
@@ -98,11 +87,9 @@ impl Nats {
         if self.jetstream == JetStream::On {
             command.arg("--jetstream").arg("--store_dir").arg(self.dir.path());
         }
-        if !self.access.config.is_empty() {
-            let file = self.dir.path().join("config");
-            std::fs::write(&file, &self.access.config).unwrap();
-            command.arg("--config").arg(file);
-        }
+        let file = self.dir.path().join("config");
+        std::fs::write(&file, &self.access.config).unwrap();
+        command.arg("--config").arg(file);
         let mut process = Process::start("NATS", &mut command, self.dir.path());
         process.wait_until_up(self.port, async || self.greets_by_its_name().await).await;
         self.process = Some(process);
@@ -123,9 +110,14 @@ impl Nats {
         self.process.as_ref().unwrap().thaw();
     }
 
-    /// The URL that a service is configured with.
+    /// The URL of someone who may do everything.
     pub fn url(&self) -> String {
         self.url_as(&self.access.login)
+    }
+
+    /// The URL of a documented user.
+    pub fn url_of(&self, user: &str) -> String {
+        self.url_as(&format!("{user}:{PASSWORD}@"))
     }
 
     /// The same for somebody else: `user:password@`. With TLS the name is the one in the certificate.

@@ -94,7 +94,9 @@ impl ServiceBuilder {
 
     /// On that NATS.
     pub fn nats(self, nats: &Nats) -> Self {
-        self.env("NATS_URL", nats.url())
+        let user = if self.binary == "presence-gateway" { "presence-gateway" } else { "presence" };
+        let url = nats.url_of(user);
+        self.env("NATS_URL", url)
     }
 
     /// With short times, in seconds: `HEARTBEAT_TIMEOUT`, and everything else that waits for it as short as it may be.

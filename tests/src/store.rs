@@ -8,10 +8,14 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use crate::access::documented_acl;
 use crate::binaries::{tool, variable};
 use crate::port::free_port;
 use crate::process::Process;
 use crate::{eventually, seen};
+
+/// As whom services come.
+const USER: &str = "presence";
 
 /// Which of the two stores that must both work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +114,9 @@ impl Store {
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--requirepass", &self.password, "--dir"])
             .arg(self.dir.path())
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+        command.arg("--user").arg(USER).args(documented_acl(USER, &self.password));
         if let Some(port) = self.cluster_port {
+            command.args(["+cluster|slots", "+ping"]);
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
         }
         if let Some(tls) = &self.tls {
@@ -144,9 +150,14 @@ impl Store {
         self.process.as_ref().unwrap().thaw();
     }
 
-    /// The URL that a service is configured with, in the form of the documentation.
+    /// The URL that a service is configured with: a user with the documented permissions and no others.
     pub fn url(&self) -> String {
         self.url_through(self.port)
+    }
+
+    /// The URL of someone who may do everything, in the form of the documentation.
+    pub fn admin_url(&self) -> String {
+        format!("redis://:{}@127.0.0.1:{}", self.password, self.port)
     }
 
     /// The URL of its port for TLS; the name is the one in the certificate.
@@ -157,7 +168,7 @@ impl Store {
 
     /// The same by way of another port, such as a proxy's.
     pub fn url_through(&self, port: u16) -> String {
-        format!("redis://:{}@127.0.0.1:{port}", self.password)
+        format!("redis://{USER}:{}@127.0.0.1:{port}", self.password)
     }
 
     /// The port it listens on.
@@ -176,7 +187,7 @@ impl Store {
     }
 
     async fn try_connect(&self) -> Option<MultiplexedConnection> {
-        let client = redis::Client::open(self.url()).unwrap();
+        let client = redis::Client::open(self.admin_url()).unwrap();
         let connect = client.get_multiplexed_async_connection();
         let mut connection = timeout(Duration::from_secs(2), connect).await.ok()?.ok()?;
         redis::cmd("PING").exec_async(&mut connection).await.ok()?;

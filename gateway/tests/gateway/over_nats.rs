@@ -156,7 +156,8 @@ async fn what_was_told_while_only_the_gateway_was_cut_off_is_read_when_it_is_bac
     let proxy = Proxy::to(nats.port()).await;
     let direct = config(&[("NATS_URL", &nats.url())]);
     let service = presence::connect(&direct, Host::Process).await.unwrap().service;
-    let through_proxy = config(&[("NATS_URL", &format!("nats://127.0.0.1:{}", proxy.port()))]);
+    let through_proxy =
+        config(&[("NATS_URL", &nats.url().replace(&nats.port().to_string(), &proxy.port().to_string()))]);
     let carrier = presence::connect(&through_proxy, Host::Process).await.unwrap().carrier;
     let world = World::on(service, &carrier, &through_proxy, Limits::default()).await;
     let watched = User::new();
