@@ -48,6 +48,7 @@ async fn a_choice_survives_the_end_of_all_sessions() {
     let world = World::start().await;
     let user = world.online_user().await;
     world.service.update(&user, &json!({ "status": "idle", "custom_status": "Lunch" })).await;
+    world.later().await;
     world.closed(&user, "first").await;
     let gone = world.until_status(&user, "offline").await;
     assert_eq!(gone["custom_status"], json!(null));

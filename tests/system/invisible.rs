@@ -31,6 +31,7 @@ async fn an_invisible_user_and_one_who_left_leave_the_same_trace() {
     let before = now_ms();
     world.service.update(&hidden, &json!({ "status": "invisible" })).await;
     let after = now_ms();
+    world.later().await;
     world.closed(&gone, "first").await;
     world.until_status(&gone, "offline").await;
 
