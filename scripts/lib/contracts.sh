@@ -16,26 +16,6 @@ check_contracts() {
   return "$wrong"
 }
 
-# setup_python NAME: a virtual environment .local/NAME with exactly what scripts/lib/NAME.txt lists.
-setup_python() {
-  python_is_set_up "$1" || locked install_python "$1"
-}
-
-python_is_set_up() {
-  cmp -s "$root/scripts/lib/$1.txt" "$local_dir/$1/installed.txt"
-}
-
-install_python() {
-  python_is_set_up "$1" && return # another script was first
-  local list=$root/scripts/lib/$1.txt venv=$local_dir/$1
-  say "installing the tools of scripts/lib/$1.txt into .local/ (once)"
-  python3 -m venv --clear "$venv" ||
-    die "python3 can't make a virtual environment (Debian: apt install python3-venv), then run this again"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$list" >&2 ||
-    die "the tools of scripts/lib/$1.txt could not be installed; is a package index within reach? Then run this again"
-  cp "$list" "$venv/installed.txt"
-}
-
 setup_asyncapi_schemas() {
   asyncapi_schemas_are_there || locked install_asyncapi_schemas
 }

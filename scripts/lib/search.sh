@@ -14,7 +14,7 @@ search_for_surprises() (
   start_nats "$data/nats"
   export REDIS_URL=$redis_url NATS_URL=$nats_url LOG_FORMAT=json
   port=$(free_port)
-  start_service "$port" 2>"$data/service.log"
+  start_service "$port" "$data/service.log"
 
   cd "$data"
   PYTHONPATH=$root/scripts/lib PYTHONDONTWRITEBYTECODE=1 SCHEMATHESIS_HOOKS=fresh_users \

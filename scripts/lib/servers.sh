@@ -94,15 +94,20 @@ nats_has_a_port() {
   [[ "$ports" =~ nats://[0-9.:]+ ]] && nats_url=${BASH_REMATCH[0]}
 }
 
-# start_service PORT: the service, as it was built last, with the variables that are set. Returns when it is ready.
+# start_service PORT [LOG]: the service, as it was built last, with the variables that are set. Returns when it is ready.
 start_service() {
-  PORT=$1 start "$target_dir/debug/presence-service"
+  service_log=${2-}
+  if [ -n "$service_log" ]; then
+    PORT=$1 start "$target_dir/debug/presence-service" >"$service_log" 2>&1
+  else
+    PORT=$1 start "$target_dir/debug/presence-service"
+  fi
   service_pid=$started_pid
   wait_until 30 "the service to be ready" service_is_ready "$1"
 }
 
 service_is_ready() {
-  is_alive "$service_pid" || die "the service ended at its start: what it said is above"
+  is_alive "$service_pid" || die "the service ended at its start${service_log:+: $(tail -n 1 "$service_log")}"
   http_answers "$1" /ready
 }
 

