@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use presence_tests::{Api, Emulator, JetStream, Nats, Service, Store, User, eventually, seen};
+use presence_tests::{Api, Emulator, Event, JetStream, Nats, Service, Store, User, eventually, seen};
 use serde_json::{Value, json};
 
 use crate::world::SOON;
@@ -84,8 +84,8 @@ async fn messages_of_nats_reach_the_functions_and_silence_is_told() {
     // The bridge itself sweeps.
     let told = eventually("silence to be told", LONG, async || {
         let events = world.nats.stream("PRESENCE_EVENTS").await;
-        let of_silent = events.into_iter().filter(|event| event.data()["user_id"] == silent.id());
-        of_silent.last().filter(|event| event.data()["status"] == "offline").ok_or(())
+        let of_silent = |event: &Event| event.data()["user_id"] == silent.id();
+        events.into_iter().rfind(of_silent).filter(|event| event.data()["status"] == "offline").ok_or(())
     })
     .await;
     assert_eq!(told.subject, "presence.status.changed");
