@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use presence::PresenceService;
 use presence::events::DeadLetters;
 use presence::events::nats::NatsLink;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +32,8 @@ pub struct Parts {
     pub target: Arc<dyn Target>,
     /// Who makes the consumers.
     pub consumers: Consumers,
+    /// How long a shutdown waits for invocations that are under way. What is not finished then comes again.
+    pub drain_time: Duration,
 }
 
 /// The event source mappings of a process at work. Any number of processes may work on the same ones; they share the
@@ -44,7 +46,16 @@ pub struct Bridge {
 /// Whether all subscriptions are in place. Clones tell the same.
 #[derive(Clone)]
 pub struct Readiness {
-    subscriptions: Arc<[Arc<AtomicBool>]>,
+    subscriptions: Arc<[watch::Receiver<Place>]>,
+}
+
+/// Whether messages of one subscription can come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It is in place.
+    Ready,
+    /// Not yet, or not now; in words for an operator, if there are any.
+    Missing(String),
 }
 
 impl Bridge {
@@ -53,7 +64,7 @@ impl Bridge {
         metrics::describe();
         let times = Times::start(parts.link.clone(), parts.service.clone(), shutdown.clone());
         let tasks = TaskTracker::new();
-        let subscriptions: Vec<Arc<AtomicBool>> = mappings
+        let subscriptions: Vec<watch::Receiver<Place>> = mappings
             .into_iter()
             .map(|mapping| start_one(&parts, mapping, times.clone(), &tasks, shutdown.clone()))
             .collect();
@@ -78,8 +89,8 @@ fn start_one(
     times: Times,
     tasks: &TaskTracker,
     shutdown: CancellationToken,
-) -> Arc<AtomicBool> {
-    let in_place = Arc::new(AtomicBool::new(false));
+) -> watch::Receiver<Place> {
+    let (place, in_place) = watch::channel(Place::Missing(String::new()));
     let ack_wait = Arc::new(AckWait::new(ACK_WAIT));
     let acks = Acks::new(parts.link.client().clone());
     // What is on its way to the worker is bounded by the room for messages.
@@ -101,18 +112,27 @@ fn start_one(
         ack_wait: ack_wait.clone(),
         to_worker,
         shutdown: shutdown.clone(),
-        in_place: in_place.clone(),
+        place,
         memory: Memory::default(),
     };
     tasks.spawn(feeder.run());
-    tasks.spawn(Worker::new(job, arriving, ack_wait).run(shutdown));
+    tasks.spawn(Worker::new(job, arriving, ack_wait, parts.drain_time).run(shutdown));
     in_place
 }
 
 impl Readiness {
     /// Whether messages of every subscription can come right now.
     pub fn is_ready(&self) -> bool {
-        self.subscriptions.iter().all(|in_place| in_place.load(Ordering::Relaxed))
+        self.subscriptions.iter().all(|place| *place.borrow() == Place::Ready)
+    }
+
+    /// What keeps subscriptions from being in place, as far as it is known.
+    pub fn missing(&self) -> Vec<String> {
+        let reason = |place: &watch::Receiver<Place>| match &*place.borrow() {
+            Place::Missing(reason) if !reason.is_empty() => Some(reason.clone()),
+            _ => None,
+        };
+        self.subscriptions.iter().filter_map(reason).collect()
     }
 }
 

@@ -14,8 +14,12 @@ mod feed;
 mod gate;
 mod held;
 mod invocation;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 mod metrics;
 mod options;
+#[cfg(feature = "lambda")]
+pub mod program;
 mod target;
 mod times;
 mod users;

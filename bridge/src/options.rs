@@ -72,9 +72,9 @@ impl Default for Options {
 }
 
 impl Options {
-    /// For a function in this process: there is no price on an invocation and no limit on its size, only on what the
-    /// store takes in one go.
+    /// For a function in this process: an invocation has no price, so batches are as large as the store takes them in
+    /// one go, and of no more bytes than some thousand heartbeats in arrays, which take much more memory once read.
     pub fn in_process() -> Self {
-        Self { batch_size: 1000, maximum_concurrency: 4, ..Self::default() }
+        Self { batch_size: 1000, batch_bytes: 512 * 1024, maximum_concurrency: 4, ..Self::default() }
     }
 }

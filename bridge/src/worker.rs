@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Attempts;
@@ -17,9 +17,6 @@ use crate::held::{Held, Origin};
 use crate::invocation::{self, Job, Report, Verdict};
 use crate::metrics::{LIMIT, MESSAGES, WAITING};
 use crate::waiting::Waiting;
-
-/// How long a shutdown waits for what is under way.
-const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// When messages come again that a shutdown hands back: not before this process has stopped asking for more.
 const HANDED_BACK: Duration = Duration::from_secs(1);
@@ -35,6 +32,8 @@ pub(crate) struct Worker {
     job: Arc<Job>,
     arriving: mpsc::Receiver<Held>,
     ack_wait: Arc<AckWait>,
+    /// How long a shutdown waits for what is under way.
+    drain_time: Duration,
     waiting: Waiting,
     gate: Gate,
     attempts: Attempts,
@@ -76,7 +75,12 @@ struct Later {
 }
 
 impl Worker {
-    pub(crate) fn new(job: Arc<Job>, arriving: mpsc::Receiver<Held>, ack_wait: Arc<AckWait>) -> Self {
+    pub(crate) fn new(
+        job: Arc<Job>,
+        arriving: mpsc::Receiver<Held>,
+        ack_wait: Arc<AckWait>,
+        drain_time: Duration,
+    ) -> Self {
         let gate = Gate::new(job.mapping.options.maximum_concurrency);
         let function = job.mapping.function.clone();
         Self {
@@ -85,6 +89,7 @@ impl Worker {
             job,
             arriving,
             ack_wait,
+            drain_time,
             waiting: Waiting::default(),
             gate,
             attempts: Attempts::default(),
@@ -100,8 +105,7 @@ impl Worker {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut arrived = Vec::with_capacity(MANY);
         let mut has_source = true;
-        let mut progress = interval(self.ack_wait.get() / 3);
-        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut held_on_at = Instant::now();
         loop {
             if self.draining_since.is_some() {
                 self.hand_back().await;
@@ -121,9 +125,9 @@ impl Worker {
                     has_source = count > 0;
                     arrived.drain(..).for_each(|held| self.waiting.push(Arc::new(held)));
                 }
-                _ = progress.tick() => {
+                () = sleep_until(held_on_at + self.ack_wait.get() / 3) => {
                     self.hold_on().await;
-                    progress.reset_after(self.ack_wait.get() / 3);
+                    held_on_at = Instant::now();
                 }
                 () = sleep_until(wake) => {}
                 () = sleep_until(end) => {
@@ -203,7 +207,7 @@ impl Worker {
     }
 
     fn ends_at(&self) -> Instant {
-        self.draining_since.map_or_else(|| Instant::now() + NEVER, |since| since + DRAIN_TIME)
+        self.draining_since.map_or_else(|| Instant::now() + NEVER, |since| since + self.drain_time)
     }
 
     /// Keeps the stream from delivering again what is still held here.

@@ -1,7 +1,6 @@
 //! All of the presence service in one process: every route over HTTP, the inputs over NATS, the gateway and its page, and
 //! the sweeper, on what the configuration names or on what is embedded. And the gateway by itself.
 
-mod background;
 mod gateway;
 mod inputs;
 mod run;

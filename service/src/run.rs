@@ -4,9 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
-use presence::Host;
 use presence::auth::KeySource;
 use presence::config::Config;
+use presence::{Host, Sweeper};
 use presence_functions::http::metrics::MetricsError;
 use presence_functions::http::{self, health, metrics, presence_routes, ready};
 use presence_functions::start::{self, StartError};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::server::{Limits, Server};
-use crate::{background, gateway, inputs};
+use crate::{gateway, inputs};
 
 /// Requests that are served at once. More are told to come again in a second: at a thousand requests a second or more,
 /// which any machine can serve, nobody waits longer than that for the ones before them.
@@ -72,7 +72,8 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     // The listener of the probes, if there is one, lives as long as the other needs to finish.
     let served = CancellationToken::new();
     let tasks = TaskTracker::new();
-    tasks.spawn(background::sweep(app.service().clone(), shutdown.clone()));
+    let (sweeper, told_to_end) = (Sweeper::new(app.service().clone()), shutdown.clone().cancelled_owned());
+    tasks.spawn(async move { sweeper.tick_until(told_to_end).await });
     let mut routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes.clone());
     if config.gateway {
         let (ready_app, gateway, upkeep) = gateway::mount(app, &carrier, limits.connections, shutdown.clone());

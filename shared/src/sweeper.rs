@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use crate::decide::Work;
@@ -14,6 +15,8 @@ use crate::error::{Error, ErrorKind};
 use crate::service::PresenceService;
 use crate::store::{Due, Ending, Index, PresenceStore, SHARDS, TICKER_SIGN};
 
+/// How often a process that lives looks for users whose deadline has passed.
+const TICK: Duration = Duration::from_secs(1);
 /// How many users are decided together.
 const BATCH: usize = 500;
 /// How many shards are swept at once.
@@ -59,6 +62,34 @@ impl Sweeper {
     /// A sweeper over the service's store.
     pub fn new(service: Arc<PresenceService>) -> Self {
         Self { service, name: Uuid::new_v4().to_string(), contact: Mutex::default() }
+    }
+
+    /// Makes a pass each second until `shutdown` completes. A failed one is told once an outage and made up for by the
+    /// next.
+    pub async fn tick_until(&self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_failing = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.as_mut() => return,
+                _ = ticks.tick() => {}
+            }
+            match self.tick().await {
+                Ok(_) if is_failing => {
+                    tracing::info!("the sweeper works again");
+                    is_failing = false;
+                }
+                Ok(_) => {}
+                Err(error) if !is_failing => {
+                    tracing::warn!(%error, "the sweeper cannot work; it tries again each second");
+                    is_failing = true;
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// The pass of a process that makes one each second: it leaves a sign, by which those who only help out know that

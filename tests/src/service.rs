@@ -40,6 +40,17 @@ impl Service {
         ServiceBuilder { binary: "presence-gateway", variables: Vec::new() }
     }
 
+    /// The bridge to the functions behind a Lambda, which is started and ended as a service is; its only routes are the
+    /// probes.
+    pub fn bridge_to(lambda: &Api) -> ServiceBuilder {
+        ServiceBuilder { binary: "presence-bridge", variables: Vec::new() }
+            .env("AWS_ENDPOINT_URL_LAMBDA", lambda.url())
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "local")
+            .env("AWS_SECRET_ACCESS_KEY", "local")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+    }
+
     /// The service against a store and a NATS, with the times of the documentation.
     pub async fn start(store: &Store, nats: &Nats) -> Self {
         Self::builder().store(store).nats(nats).start().await

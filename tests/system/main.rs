@@ -7,6 +7,7 @@
     reason = "these are tests, and their helpers fail as tests do"
 )]
 
+mod bridge_process;
 mod devices;
 mod documented_keys;
 mod events;
@@ -15,6 +16,8 @@ mod foreign_client;
 mod gateway_client;
 mod golden;
 mod harness;
+mod inputs_crashes;
+mod inputs_load;
 mod invisible;
 mod limits;
 mod order;

@@ -6,15 +6,16 @@ mod core;
 mod jetstream;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
 use presence::events::nats::NatsLink;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::acks::Acks;
+use crate::bridge::Place;
 use crate::held::{Held, Rooms};
 use crate::options::EventSourceMapping;
 use crate::times::Times;
@@ -40,7 +41,7 @@ pub(crate) struct Feeder {
     pub(crate) to_worker: mpsc::Sender<Held>,
     pub(crate) shutdown: CancellationToken,
     /// Whether messages can come right now.
-    pub(crate) in_place: Arc<AtomicBool>,
+    pub(crate) place: watch::Sender<Place>,
     pub(crate) memory: Memory,
 }
 
@@ -74,20 +75,19 @@ impl Feeder {
         let shutdown = self.shutdown.clone();
         while let Some(has_jetstream) = shutdown.run_until_cancelled(self.has_jetstream()).await {
             let end = if has_jetstream { self.feed_from_stream().await } else { self.feed_from_core().await };
-            self.in_place.store(false, Ordering::Relaxed);
             match end {
                 End::Shutdown => break,
-                End::Changed => {}
-                End::Trouble(reason) => self.say(reason),
+                End::Changed => self.is_not_in_place(String::new()),
+                End::Trouble(reason) => self.is_not_in_place(reason),
             }
             let _ = shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
         }
-        self.in_place.store(false, Ordering::Relaxed);
+        self.place.send_replace(Place::Missing(String::new()));
     }
 
     /// From now on messages come.
     fn is_in_place(&mut self, source: &str) {
-        self.in_place.store(true, Ordering::Relaxed);
+        self.place.send_replace(Place::Ready);
         let function = &self.mapping.function;
         if self.memory.said.is_empty() {
             tracing::debug!(function, source, "messages can come");
@@ -97,8 +97,10 @@ impl Feeder {
         }
     }
 
-    fn say(&mut self, reason: String) {
-        if self.memory.said != reason {
+    /// What is wrong is said once; without words it is expected to be over in a moment.
+    fn is_not_in_place(&mut self, reason: String) {
+        self.place.send_replace(Place::Missing(reason.clone()));
+        if !reason.is_empty() && self.memory.said != reason {
             tracing::warn!(function = self.mapping.function, reason, "no messages can come; trying on");
             self.memory.said = reason;
         }
