@@ -1,6 +1,6 @@
 //! What a record drops: what ended longer ago than anything may come late, and what is beyond its bounds.
 
-use super::record::{RunningActivity, UserRecord};
+use super::record::{RunningActivity, UserRecord, Voice};
 use super::rules::SESSION_LIMIT;
 use super::session::Session;
 use super::timeline::Timeline;
@@ -19,10 +19,6 @@ impl UserRecord {
         self.earlier_leases.retain(|leased| may_matter(*leased));
         self.leased_at = self.leased_at.filter(|leased| may_matter(*leased));
         self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
-    }
-
-    pub(super) fn session(&mut self, id: &SessionId) -> &mut Session {
-        self.sessions.entry(id.clone()).or_insert_with(Session::unknown)
     }
 
     /// Keeps the sessions within their limit, and those that ended within the same: the stalest goes first.
@@ -66,10 +62,10 @@ impl UserRecord {
     /// and of what still runs and is anchored by `horizon` it is enough to know that it ran at the moment.
     fn carry_on(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
         self.forget_earlier_voices(timeline, horizon, moment, rules);
-        let hold = Some(rules.heartbeat_timeout);
-        let end = |activity: &RunningActivity, hold| timeline.end_of(activity, hold).unwrap_or(activity.anchor);
-        self.own_activity.value.take_if(|own| end(own, None) <= moment);
-        self.voice.take_if(|voice| end(&voice.activity, hold) <= moment);
+        let end = |own: &RunningActivity| timeline.end_of(own).unwrap_or(own.anchor);
+        let end_of_voice = |voice: &Voice| timeline.end_of_voice(voice, rules).unwrap_or(voice.activity.anchor);
+        self.own_activity.value.take_if(|own| end(own) <= moment);
+        self.voice.take_if(|voice| end_of_voice(voice) <= moment);
         if self.voice.is_none() {
             self.earlier_voices.clear();
         }
@@ -77,11 +73,12 @@ impl UserRecord {
         if timeline.live(moment).next().is_none() {
             return;
         }
-        let voices = self.earlier_voices.iter_mut().chain(&mut self.voice);
-        let voices = voices.map(|voice| (&mut voice.activity, hold));
-        for (activity, hold) in self.own_activity.value.iter_mut().map(|own| (own, None)).chain(voices) {
-            if activity.anchor <= horizon && moment < end(activity, hold) {
-                activity.anchor = moment;
+        if let Some(own) = self.own_activity.value.as_mut().filter(|own| own.anchor <= horizon) {
+            own.anchor = moment;
+        }
+        for voice in self.earlier_voices.iter_mut().chain(&mut self.voice) {
+            if voice.activity.anchor <= horizon && moment < end_of_voice(voice) {
+                voice.activity.anchor = moment;
             }
         }
     }
@@ -101,11 +98,10 @@ impl UserRecord {
     /// A beginning can go when nothing can come between it and the next any more. The next keeps its moment if it was
     /// the same activity.
     fn forget_earlier_voices(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
-        let hold = Some(rules.heartbeat_timeout);
         while let Some(first) = self.earlier_voices.first() {
             let Some(next) = self.earlier_voices.get(1).or(self.voice.as_ref()) else { return };
-            let is_over = timeline.end_of(&first.activity, hold).is_none_or(|end| end <= moment);
-            if next.activity.started_at > horizon && !is_over {
+            let is_over = timeline.end_of_voice(first, rules).is_none_or(|end| end <= moment);
+            if next.created_at > horizon && !is_over {
                 return;
             }
             let began = first.activity.started_at;

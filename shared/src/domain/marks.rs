@@ -134,17 +134,13 @@ impl Marks {
 
     /// The latest open, and where the session runs: as that says, else as its heartbeats say. What was heard before a
     /// time in which the session counted as never heard of is not meant.
-    pub(super) fn opened(&self, session: &Session, rules: &Rules) -> (Option<Timestamp>, Platform) {
+    pub(super) fn opened(&self, rules: &Rules) -> (Option<Timestamp>, Platform) {
         let (mut opened, mut said) = (None, None);
         let mut closed = false;
         let mut known_until = Timestamp::default();
         for (index, mark) in self.0.iter().enumerate() {
             if known_until <= mark.at && (closed || !self.is_lived(index)) {
                 (opened, said, closed) = (None, None, false);
-            }
-            if session.since == Some(mark.at) {
-                // How its latest life follows from its open may be forgotten.
-                opened = opened.or(session.opened_at.map(|opened| (opened, session.platform)));
             }
             if let MarkKind::Opened(platform) = mark.kind {
                 opened = Some((mark.at, platform));
@@ -225,8 +221,8 @@ impl Marks {
             let since = if self.is_void(index, rules) { horizon + rules.memory() } else { horizon };
             since < mark.at || kept_from.is_some_and(|from| from <= mark.at) && !self.is_void(index, rules)
         };
-        let mut counts = self.0.iter().enumerate().map(counts).collect::<Vec<bool>>().into_iter();
-        self.0.retain(|_| counts.next().unwrap_or(true));
+        let counts: Vec<bool> = self.0.iter().enumerate().map(counts).collect();
+        self.keep(&counts);
         let latest = self.0.iter().rposition(Mark::is_open).unwrap_or_default();
         for mark in self.0[..latest].iter_mut().filter(|mark| mark.at <= horizon && mark.is_open()) {
             if !beginnings.contains(&mark.at) {
@@ -235,6 +231,27 @@ impl Marks {
         }
         self.drop_repeated();
         self.thin(rules);
+    }
+
+    /// Drops the others. That the session lived up to one of these counts for the close before it.
+    fn keep(&mut self, counts: &[bool]) {
+        let mut follows_dropped = false;
+        for (mut mark, counts) in std::mem::take(&mut self.0).into_iter().zip(counts) {
+            if mark.is_lived() && follows_dropped {
+                mark.kind = MarkKind::Beat(mark.said());
+            }
+            let closes = self.0.iter().rposition(|mark| !mark.is_close()).map_or(0, |sign| sign + 1);
+            if *counts {
+                follows_dropped &= mark.is_close();
+                self.0.push(mark);
+            } else if let Some(close) = self.0.get(closes).filter(|_| mark.is_lived()) {
+                let lived = Mark { at: close.at, kind: MarkKind::Lived(None) };
+                self.0.insert(closes, lived);
+                follows_dropped = true;
+            } else {
+                follows_dropped |= !mark.is_close();
+            }
+        }
     }
 
     /// What the fields of the session don't tell, at most [`EARLIER_LIMIT`].

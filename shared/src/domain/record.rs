@@ -89,7 +89,9 @@ pub struct RunningActivity {
 pub struct Voice {
     /// The voice service's id.
     pub session_id: SessionId,
-    /// What it shows as.
+    /// When it was created, or announced again.
+    pub created_at: Timestamp,
+    /// What it shows as; it began earlier if it was announced again.
     pub activity: RunningActivity,
 }
 

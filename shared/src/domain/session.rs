@@ -113,6 +113,8 @@ impl Session {
         if self.earlier.first().is_some_and(|mark| mark.at <= horizon) {
             let mut marks = Marks::of(self, rules);
             marks.forget_before(horizon, rules);
+            self.opened_at =
+                self.opened_at.filter(|opened| marks.iter().any(|mark| mark.is_open() && mark.at == *opened));
             self.tell(&marks, rules);
         }
     }
@@ -134,7 +136,7 @@ impl Session {
     fn learn(&mut self, mark: Mark, rules: &Rules) {
         let mut marks = Marks::of(self, rules);
         if marks.add(mark) {
-            (self.opened_at, self.platform) = marks.opened(self, rules);
+            (self.opened_at, self.platform) = marks.opened(rules);
             marks.thin(rules);
             self.tell(&marks, rules);
         }

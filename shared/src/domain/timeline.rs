@@ -1,9 +1,7 @@
 //! When the sessions and leases of a user lived: computed once from the facts, and asked many times.
 
-use std::time::Duration;
-
 use super::marks::{Mark, Marks};
-use super::record::{RunningActivity, UserRecord};
+use super::record::{RunningActivity, UserRecord, Voice};
 use super::{Platform, Rules, Timestamp};
 
 /// The times in which something kept a user online.
@@ -32,7 +30,8 @@ impl Span {
 impl Timeline {
     pub(super) fn of(record: &UserRecord, rules: &Rules) -> Self {
         let mut spans = Vec::with_capacity(record.sessions.len() + 1);
-        let opens = if record.sessions.values().any(|session| session.ever_broke()) { opens(record) } else { Vec::new() };
+        let opens =
+            if record.sessions.values().any(|session| session.ever_broke()) { opens(record) } else { Vec::new() };
         let mut marks = Marks::default();
         for session in record.sessions.values() {
             marks.read(session, rules);
@@ -70,18 +69,29 @@ impl Timeline {
         ends
     }
 
-    /// When the activity ends or ended, counted from its anchor: when no session is left. `hold` is how long one that
-    /// came before its user's session waits for it. None if it never ran, or has ended so long ago that nothing is
-    /// known of it.
-    pub(super) fn end_of(&self, activity: &RunningActivity, hold: Option<Duration>) -> Option<Timestamp> {
-        let anchor = activity.anchor;
-        let reach = |end: Timestamp, span: &Span| if span.from <= end { end.max(span.to) } else { end };
-        if let Some(span) = self.live(anchor).next() {
-            return Some(self.spans.iter().fold(span.to, reach));
+    /// When the user's own activity ends or ended, counted from its anchor: when no session is left. None if it never
+    /// ran, or ended so long ago that nothing is known of it.
+    pub(super) fn end_of(&self, activity: &RunningActivity) -> Option<Timestamp> {
+        let span = self.live(activity.anchor).next()?;
+        Some(self.reach(span.to))
+    }
+
+    /// The same of a voice activity, which waits for its user's session if it came before it.
+    pub(super) fn end_of_voice(&self, voice: &Voice, rules: &Rules) -> Option<Timestamp> {
+        if let Some(end) = self.end_of(&voice.activity) {
+            return Some(end);
         }
-        let waits_until = anchor + hold.filter(|_| anchor == activity.started_at)?;
-        let first = self.spans.iter().find(|span| anchor < span.from && span.from < waits_until);
-        Some(first.map_or(waits_until, |span| self.spans.iter().fold(span.to, reach)))
+        if voice.activity.anchor != voice.created_at {
+            return None;
+        }
+        let waits_until = voice.created_at + rules.heartbeat_timeout;
+        let first = self.spans.iter().find(|span| voice.created_at < span.from && span.from < waits_until);
+        Some(first.map_or(waits_until, |span| self.reach(span.to)))
+    }
+
+    /// Until when there is a session without a gap.
+    fn reach(&self, end: Timestamp) -> Timestamp {
+        self.spans.iter().fold(end, |end, span| if span.from <= end { end.max(span.to) } else { end })
     }
 }
 

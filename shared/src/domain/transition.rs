@@ -8,7 +8,7 @@ use super::record::{Choice, Pending, RunningActivity, UserRecord, Voice};
 use super::rules::{EARLIER_LIMIT, PENDING_LIMIT, UPDATE_LIMIT, UPDATE_WINDOW};
 use super::timeline::Timeline;
 use super::{
-    ActivityKind, ActivityName, ActivityUpdate, Input, InputKind, Intent, Presence, Rules, SessionId, Status,
+    ActivityKind, ActivityName, ActivityUpdate, Input, InputKind, Intent, Presence, Rules, Session, SessionId, Status,
     StatusUpdate, Timestamp, Traceparent,
 };
 
@@ -106,13 +106,7 @@ impl UserRecord {
 
     /// The store has forgotten the sessions of a user who was last seen online: only the deadline is left. One that is
     /// still to come passes now, since a read can't tell of sessions that nobody knows.
-    fn lapse(
-        &mut self,
-        deadline: Timestamp,
-        timeline: &Timeline,
-        now: Timestamp,
-        rules: &Rules,
-    ) -> Option<Change> {
+    fn lapse(&mut self, deadline: Timestamp, timeline: &Timeline, now: Timestamp, rules: &Rules) -> Option<Change> {
         if !self.choice.intent.is_visible() || self.version >= deadline.millis() as u64 {
             return None;
         }
@@ -162,7 +156,8 @@ impl UserRecord {
             // What stood before the queue is known only by what its first change told of.
             (None, Some(first)) => {
                 change.status = first.status;
-                change.activity = visible && (first.activity || first.presence.activities != change.presence.activities);
+                change.activity =
+                    visible && (first.activity || first.presence.activities != change.presence.activities);
             }
             (None, None) => {}
         }
@@ -301,16 +296,20 @@ impl UserRecord {
     fn begin_voice(&mut self, session_id: &SessionId, name: &ActivityName, at: Timestamp) {
         let activity =
             RunningActivity { kind: ActivityKind::Listening, name: name.clone(), started_at: at, anchor: at };
-        let new = Voice { session_id: session_id.clone(), activity };
+        let new = Voice { session_id: session_id.clone(), created_at: at, activity };
         let mut voices = std::mem::take(&mut self.earlier_voices);
         voices.extend(self.voice.take());
-        let order = |voice: &Voice| (voice.activity.started_at, voice.session_id.clone(), voice.activity.name.clone());
+        let order = |voice: &Voice| (voice.created_at, voice.session_id.clone(), voice.activity.name.clone());
         if let Err(place) = voices.binary_search_by_key(&order(&new), order) {
             voices.insert(place, new);
         }
         self.voice = voices.pop();
         voices.drain(..voices.len().saturating_sub(EARLIER_LIMIT));
         self.earlier_voices = voices;
+    }
+
+    fn session(&mut self, session_id: &SessionId) -> &mut Session {
+        self.sessions.entry(session_id.clone()).or_insert_with(Session::unknown)
     }
 
     fn sign(&mut self, at: Timestamp) {
@@ -321,6 +320,7 @@ impl UserRecord {
     /// that they are gone.
     pub fn outlives(&self, earlier: &UserRecord, now: Timestamp, rules: &Rules) -> bool {
         let chose = (&self.choice, &self.custom_status) != (&earlier.choice, &earlier.custom_status);
+        let now = now.max(self.settled_at);
         let look = self.look(&self.timeline(rules), now, rules);
         let before = earlier.look(&earlier.timeline(rules), now, rules);
         let left = look.status == Status::Offline
@@ -328,6 +328,3 @@ impl UserRecord {
         chose || left
     }
 }
-
-#[cfg(test)]
-mod tests;

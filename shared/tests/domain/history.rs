@@ -66,8 +66,8 @@ fn update(activities: bool) -> impl Strategy<Value = InputKind> {
     let text = prop_oneof![1 => Just(None), 3 => Just(Some("At work".parse().unwrap()))];
     let activity =
         prop_oneof![1 => Just(None), 3 => Just(Some(playing("Chess"))), 1 => Just(Some(playing("Go, the game")))];
-    let activity =
-        weighted(0.5, activity).prop_map(move |activity: Option<Option<ActivityUpdate>>| activity.filter(|_| activities));
+    let activity = weighted(0.5, activity)
+        .prop_map(move |activity: Option<Option<ActivityUpdate>>| activity.filter(|_| activities));
     (weighted(0.6, intent()), weighted(0.3, text), activity).prop_map(|(status, custom_status, activity)| {
         InputKind::StatusUpdated(StatusUpdate { status, custom_status, activity })
     })

@@ -3,7 +3,8 @@
 use presence::domain::{ActivityKind, InputKind, Intent, Platform, Status, StatusUpdate, Timestamp};
 
 use crate::user::{
-    User, at, beats, beats_on, breaks, chooses, closes, joins_voice, leaves_voice, ms, opened, opens, playing, plays, says,
+    User, at, beats, beats_on, breaks, chooses, closes, joins_voice, leaves_voice, ms, opened, opens, playing, plays,
+    says,
 };
 
 #[test]
@@ -165,10 +166,7 @@ fn the_server_sets_started_at_and_keeps_it_when_the_same_activity_is_sent_again(
     let mut user = User::unknown();
     user.happens(at(0), opens("a")).happens(at(1), plays(Some("Chess")));
     let activity = user.read(at(1)).activity.unwrap();
-    assert_eq!(
-        (activity.kind, activity.name.as_str(), activity.started_at),
-        (ActivityKind::Playing, "Chess", at(1))
-    );
+    assert_eq!((activity.kind, activity.name.as_str(), activity.started_at), (ActivityKind::Playing, "Chess", at(1)));
     user.published().happens(at(9), plays(Some("Chess")));
     assert_eq!((user.began(at(9)), user.told()), (Some(at(1)), vec![]));
     user.happens(at(10), plays(Some("Go")));
@@ -269,7 +267,9 @@ fn a_voice_session_that_is_announced_again_keeps_its_beginning() {
 #[test]
 fn the_end_of_another_voice_session_changes_nothing() {
     let mut user = User::unknown();
-    user.happens(at(0), opens("a")).happens(at(1), joins_voice("v", "Lounge")).happens(at(2), joins_voice("w", "Stage"));
+    user.happens(at(0), opens("a"))
+        .happens(at(1), joins_voice("v", "Lounge"))
+        .happens(at(2), joins_voice("w", "Stage"));
     user.published().happens(at(3), leaves_voice("v"));
     assert_eq!((user.activities(at(3)), user.told()), (vec!["Stage".to_owned()], vec![]));
     user.happens(at(4), leaves_voice("w"));
@@ -280,11 +280,19 @@ fn the_end_of_another_voice_session_changes_nothing() {
 fn an_end_of_voice_that_overtakes_its_beginning_wins_also_at_the_same_moment() {
     for ended in [at(5), at(6)] {
         let mut user = User::unknown();
-        user.happens(at(0), opens("a")).hears(at(7), ended, leaves_voice("v")).hears(at(8), at(5), joins_voice("v", "Lounge"));
+        user.happens(at(0), opens("a")).hears(at(7), ended, leaves_voice("v")).hears(
+            at(8),
+            at(5),
+            joins_voice("v", "Lounge"),
+        );
         assert_eq!(user.activities(at(8)), [""; 0]);
     }
     let mut user = User::unknown();
-    user.happens(at(0), opens("a")).hears(at(7), at(4), leaves_voice("v")).hears(at(8), at(5), joins_voice("v", "Lounge"));
+    user.happens(at(0), opens("a")).hears(at(7), at(4), leaves_voice("v")).hears(
+        at(8),
+        at(5),
+        joins_voice("v", "Lounge"),
+    );
     assert_eq!(user.activities(at(8)), ["Lounge"], "an end before the beginning is that of an earlier one");
 }
 

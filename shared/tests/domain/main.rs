@@ -4,9 +4,14 @@
 //! of its alphabet, which takes a release build and patience.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod bounds;
+mod events;
 mod history;
+mod inputs;
+mod invisible;
 mod looks;
 mod order;
 mod random_order;
 mod seen;
+mod time;
 mod user;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use presence::domain::{Intent, Status, Timestamp};
 
-use crate::user::{User, at, beats, chooses, closes, ms, opened, opens, plays, says, rules, version};
+use crate::user::{User, at, beats, chooses, closes, ms, opened, opens, plays, rules, says, version};
 
 fn last_seen(user: &User, now: Timestamp) -> Option<Timestamp> {
     user.read(now).last_seen
@@ -19,7 +19,9 @@ fn a_user_never_seen_is_offline_without_last_seen() {
 #[test]
 fn last_seen_is_the_last_open_heartbeat_close_or_status_update() {
     let mut user = User::unknown();
-    for (second, kind) in [(1, opens("a")), (2, beats("a")), (3, chooses(Intent::Dnd)), (4, says(None)), (5, closes("a"))] {
+    for (second, kind) in
+        [(1, opens("a")), (2, beats("a")), (3, chooses(Intent::Dnd)), (4, says(None)), (5, closes("a"))]
+    {
         user.happens(at(second), kind);
         assert_eq!(last_seen(&user, at(second)), Some(at(second)));
     }
@@ -42,7 +44,9 @@ fn last_seen_never_goes_back() {
 fn last_seen_is_frozen_when_invisibility_begins_and_goes_on_when_it_ends() {
     let mut user = User::unknown();
     user.happens(at(0), opens("a")).happens(at(5), chooses(Intent::Invisible));
-    for (second, kind) in [(6, beats("a")), (7, chooses(Intent::Invisible)), (8, says(Some("hi"))), (9, closes("a")), (10, opens("b"))] {
+    for (second, kind) in
+        [(6, beats("a")), (7, chooses(Intent::Invisible)), (8, says(Some("hi"))), (9, closes("a")), (10, opens("b"))]
+    {
         user.happens(at(second), kind);
         assert_eq!(last_seen(&user, at(second)), Some(at(5)));
     }

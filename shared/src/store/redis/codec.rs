@@ -73,7 +73,10 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
     }
     if let Some(voice) = &record.voice {
         let voices = || [voice].into_iter().chain(&record.earlier_voices);
-        let began = voices().map(|voice| format!("{},{}", running(&voice.activity), voice.session_id));
+        let began = voices().map(|voice| {
+            let announced_after = voice.created_at.millis() - voice.activity.started_at.millis();
+            format!("{},{announced_after},{}", running(&voice.activity), voice.session_id)
+        });
         set(keys::VOICE, began.collect::<Vec<_>>().join(";"));
         // No name holds a line feed.
         let names = voices().map(|voice| voice.activity.name.as_str());
@@ -385,9 +388,11 @@ fn parse_voices(text: &str, names: Vec<ActivityName>) -> Option<Vec<Voice>> {
 }
 
 fn parse_voice(text: &str, name: ActivityName) -> Option<Voice> {
-    let mut parts = text.splitn(3, ',');
+    let mut parts = text.splitn(4, ',');
     let activity = parse_running(ActivityKind::Listening, name, parts.by_ref().take(2))?;
-    Some(Voice { session_id: parts.next()?.parse().ok()?, activity })
+    let announced_after: i64 = parts.next()?.parse().ok()?;
+    let created_at = Timestamp::from_millis(activity.started_at.millis().checked_add(announced_after)?);
+    Some(Voice { session_id: parts.next()?.parse().ok()?, created_at, activity })
 }
 
 /// The first moment, and how long after it the others were.
