@@ -11,7 +11,8 @@ impl UserRecord {
     pub(super) fn forget(&mut self, timeline: &Timeline, now: Timestamp, rules: &Rules) {
         let horizon = now - rules.retention();
         self.carry_on(timeline, horizon, now - rules.memory(), rules);
-        self.forget_sessions(horizon, rules);
+        // An open matters to every session that still lingered.
+        self.forget_sessions(horizon - rules.resume_grace, rules);
         self.forget_ended_voices(horizon);
         self.forget_choices(now, rules);
 

@@ -9,12 +9,15 @@ use crate::user::{User, at, beats, breaks, chooses, closes, joins_voice, leaves_
 /// How many facts of one kind a record keeps beside the latest.
 const EARLIER: usize = 32;
 
+/// How many updates there can be while a lease is remembered, which is less than 160 s.
+const LEASES: usize = 8 * UPDATE_LIMIT;
+
 fn assert_bounded(user: &User, now: Timestamp) {
     let record = &user.record;
     assert!(record.sessions.len() <= 2 * SESSION_LIMIT, "{} sessions", record.sessions.len());
     assert!(record.sessions.values().all(|session: &Session| session.earlier.len() <= EARLIER));
     assert!(record.earlier_choices.len() <= EARLIER && record.earlier_voices.len() <= EARLIER);
-    assert!(record.earlier_leases.len() <= EARLIER, "{} leases", record.earlier_leases.len());
+    assert!(record.earlier_leases.len() <= LEASES, "{} leases", record.earlier_leases.len());
     assert!(record.voice_ended.len() <= SESSION_LIMIT + 1, "{} ended", record.voice_ended.len());
     assert!(record.updates.len() <= UPDATE_LIMIT && record.pending.len() <= PENDING_LIMIT);
     assert!(user.read(now).client_status.len() <= 3);
