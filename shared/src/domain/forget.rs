@@ -9,17 +9,18 @@ use super::{Rules, SessionId, Timestamp, UPDATE_WINDOW};
 impl UserRecord {
     /// Drops what can't matter any more. `timeline` is the record's own.
     pub(super) fn forget(&mut self, timeline: &Timeline, now: Timestamp, rules: &Rules) {
-        let horizon = now - rules.retention();
-        self.carry_on(timeline, horizon, now - rules.memory(), rules);
-        // An open matters to every session that still lingered.
-        self.forget_sessions(horizon - rules.resume_grace, rules);
-        self.forget_ended_voices(horizon);
+        let moment = now - rules.memory();
+        let old = moment - rules.memory();
+        self.carry_on(timeline, old, moment, rules);
         self.forget_choices(now, rules);
-
-        let may_matter = |leased: Timestamp| horizon < leased || timeline.lease_end(leased) > Some(horizon);
-        self.earlier_leases.retain(|leased| may_matter(*leased));
-        self.leased_at = self.leased_at.filter(|leased| may_matter(*leased));
         self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
+        let may_matter = |leased: &Timestamp| old < *leased + rules.heartbeat_timeout;
+        self.earlier_leases.retain(may_matter);
+        self.leased_at = self.leased_at.filter(may_matter);
+
+        let horizon = now - rules.retention();
+        self.forget_sessions(horizon, rules);
+        self.forget_ended_voices(horizon);
     }
 
     /// Keeps the sessions within their limit, and those that ended within the same: the stalest goes first.
@@ -60,9 +61,9 @@ impl UserRecord {
     }
 
     /// Activities run from their anchor, so before the sessions of that time are forgotten: what ended by `moment` goes,
-    /// and of what still runs and is anchored by `horizon` it is enough to know that it ran at the moment.
-    fn carry_on(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
-        self.forget_earlier_voices(timeline, horizon, moment, rules);
+    /// and of what still runs and has an `old` anchor it is enough to know that it ran at the moment.
+    fn carry_on(&mut self, timeline: &Timeline, old: Timestamp, moment: Timestamp, rules: &Rules) {
+        self.forget_earlier_voices(timeline, old, moment, rules);
         let end = |own: &RunningActivity| timeline.end_of(own).unwrap_or(own.anchor);
         let end_of_voice = |voice: &Voice| timeline.end_of_voice(voice, rules).unwrap_or(voice.activity.anchor);
         self.own_activity.value.take_if(|own| end(own) <= moment);
@@ -74,11 +75,11 @@ impl UserRecord {
         if timeline.live(moment).next().is_none() {
             return;
         }
-        if let Some(own) = self.own_activity.value.as_mut().filter(|own| own.anchor <= horizon) {
+        if let Some(own) = self.own_activity.value.as_mut().filter(|own| own.anchor <= old) {
             own.anchor = moment;
         }
         for voice in self.earlier_voices.iter_mut().chain(&mut self.voice) {
-            if voice.activity.anchor <= horizon && moment < end_of_voice(voice) {
+            if voice.activity.anchor <= old && moment < end_of_voice(voice) {
                 voice.activity.anchor = moment;
             }
         }
@@ -98,11 +99,11 @@ impl UserRecord {
 
     /// A beginning can go when nothing can come between it and the next any more. The next keeps its moment if it was
     /// the same activity.
-    fn forget_earlier_voices(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
+    fn forget_earlier_voices(&mut self, timeline: &Timeline, old: Timestamp, moment: Timestamp, rules: &Rules) {
         while let Some(first) = self.earlier_voices.first() {
             let Some(next) = self.earlier_voices.get(1).or(self.voice.as_ref()) else { return };
             let is_over = timeline.end_of_voice(first, rules).is_none_or(|end| end <= moment);
-            if next.created_at > horizon && !is_over {
+            if next.created_at > old && !is_over {
                 return;
             }
             let began = first.activity.started_at;

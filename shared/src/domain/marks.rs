@@ -208,50 +208,10 @@ impl Marks {
         }
     }
 
-    /// Forgets the lives that ended by `horizon`. Of the others it is enough to know that they went on from their
-    /// beginning, since nothing before it can be heard of any more.
-    pub(super) fn forget_before(&mut self, horizon: Timestamp, rules: &Rules) {
-        let (mut beginnings, mut kept_from) = (Vec::new(), None);
-        self.lives(rules, |life| {
-            beginnings.push(life.from);
-            kept_from = kept_from.or((horizon < life.to).then_some(life.from));
-        });
-        // With a close goes what it made void, and what no open can save any more.
-        let counts = |(index, mark): (usize, &Mark)| {
-            let since = if self.is_void(index, rules) { horizon + rules.memory() } else { horizon };
-            since < mark.at || kept_from.is_some_and(|from| from <= mark.at) && !self.is_void(index, rules)
-        };
-        let counts: Vec<bool> = self.0.iter().enumerate().map(counts).collect();
-        self.keep(&counts);
-        let latest = self.0.iter().rposition(Mark::is_open).unwrap_or_default();
-        for mark in self.0[..latest].iter_mut().filter(|mark| mark.at <= horizon && mark.is_open()) {
-            if !beginnings.contains(&mark.at) {
-                mark.kind = MarkKind::Beat(None);
-            }
-        }
-        self.drop_repeated();
-        self.thin(rules);
-    }
-
-    /// Drops the others. That the session lived up to one of these counts for the close before it.
-    fn keep(&mut self, counts: &[bool]) {
-        let mut follows_dropped = false;
-        for (mut mark, counts) in std::mem::take(&mut self.0).into_iter().zip(counts) {
-            if mark.is_lived() && follows_dropped {
-                mark.kind = MarkKind::Beat(mark.said());
-            }
-            let closes = self.0.iter().rposition(|mark| !mark.is_close()).map_or(0, |sign| sign + 1);
-            if *counts {
-                follows_dropped &= mark.is_close();
-                self.0.push(mark);
-            } else if let Some(close) = self.0.get(closes).filter(|_| mark.is_lived()) {
-                let lived = Mark { at: close.at, kind: MarkKind::Lived(None) };
-                self.0.insert(closes, lived);
-                follows_dropped = true;
-            } else {
-                follows_dropped |= !mark.is_close();
-            }
-        }
+    /// Forgets what came before the last sign of life at the horizon.
+    pub(super) fn forget_before(&mut self, horizon: Timestamp) {
+        let last = self.0.iter().rposition(|mark| !mark.is_close() && mark.at <= horizon);
+        self.0.drain(..last.unwrap_or_default());
     }
 
     /// What the fields of the session don't tell, at most [`EARLIER_LIMIT`].

@@ -4,12 +4,9 @@ use super::marks::{Mark, Marks};
 use super::record::{RunningActivity, UserRecord, Voice};
 use super::{Platform, Rules, Timestamp};
 
-/// The times in which something kept a user online.
+/// The times in which something kept a user online, the earliest first.
 pub(super) struct Timeline {
-    /// All of them, the earliest first.
     spans: Vec<Span>,
-    /// Those of them that are leases.
-    leases: Vec<Span>,
 }
 
 /// One of them: from its first moment, up to but without its last.
@@ -45,19 +42,14 @@ impl Timeline {
         let leases = record.leases().filter(is_needed);
         let leases = leases.map(|from| Span { from, to: lease_end(record, from, rules), platform: Platform::Web });
         let leases: Vec<Span> = leases.filter(|lease| lease.from < lease.to).collect();
-        spans.extend_from_slice(&leases);
+        spans.extend(leases);
         spans.sort_unstable();
-        Self { spans, leases }
+        Self { spans }
     }
 
     /// What lives at the moment.
     pub(super) fn live(&self, now: Timestamp) -> impl Iterator<Item = &Span> {
         self.spans.iter().filter(move |span| span.contains(now))
-    }
-
-    /// When the lease that was set then ends; none if it never counted.
-    pub(super) fn lease_end(&self, leased: Timestamp) -> Option<Timestamp> {
-        self.leases.iter().find(|lease| lease.from == leased).map(|lease| lease.to)
     }
 
     /// The moments after one and up to another at which something ended, in order.

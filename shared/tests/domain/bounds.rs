@@ -9,8 +9,8 @@ use crate::user::{User, at, beats, breaks, chooses, closes, joins_voice, leaves_
 /// How many facts of one kind a record keeps beside the latest.
 const EARLIER: usize = 32;
 
-/// How many updates there can be while a lease is remembered, which is less than 160 s.
-const LEASES: usize = 8 * UPDATE_LIMIT;
+/// How many updates there can be while a lease is remembered, which is 165 s.
+const LEASES: usize = 9 * UPDATE_LIMIT;
 
 fn assert_bounded(user: &User, now: Timestamp) {
     let record = &user.record;
