@@ -89,7 +89,7 @@ impl UserRecord {
     /// again.
     fn forget_ended_voices(&mut self, horizon: Timestamp) {
         let current = self.voice.as_ref().map(|voice| voice.session_id.clone());
-        self.voice_ended.retain(|id, ended| *ended > horizon || Some(&*id) == current.as_ref());
+        self.voice_ended.retain(|id, ended| *ended > horizon || Some(id) == current.as_ref());
         while self.voice_ended.len() > SESSION_LIMIT {
             let others = self.voice_ended.iter().filter(|(id, _)| Some(*id) != current.as_ref());
             let Some(oldest) = others.min_by_key(|(_, ended)| **ended).map(|(id, _)| id.clone()) else { break };
