@@ -15,6 +15,7 @@ fn online_until(user: &User, now: Timestamp) -> Timestamp {
     let mut now = now;
     assert_ne!(user.status(now), Status::Offline);
     while let Some(next) = user.next_deadline(now) {
+        assert!(next > now);
         now = next;
     }
     now
@@ -161,6 +162,21 @@ fn a_heartbeat_does_not_prolong_a_session_that_broke() {
         .happens(at(34), beats("a"));
     assert_eq!(user.status(at(35)), Status::Offline);
     assert_eq!(user.happens(at(36), beats("a")).status(at(36)), Status::Offline);
+}
+
+#[test]
+fn a_break_that_comes_late_is_judged_by_the_last_heartbeat_before_it() {
+    let mut user = User::unknown();
+    user.happens(at(0), opens("a"));
+    for second in 40..44 {
+        user.happens(at(second), beats("a"));
+    }
+    user.hears(at(44), at(39), breaks("a"));
+    assert_eq!(online_until(&user, at(44)), at(45));
+    let mut user = User::unknown();
+    user.happens(at(0), opens("a")).happens(at(20), beats("a")).happens(at(40), beats("a")).happens(at(41), beats("a"));
+    user.hears(at(44), at(39), breaks("a"));
+    assert_eq!(online_until(&user, at(44)), at(54));
 }
 
 #[test]

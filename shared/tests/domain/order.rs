@@ -183,6 +183,7 @@ fn assert_look_alike(ordered: &User, late: &User, now: Timestamp, history: &dyn 
         let next = ordered.next_deadline(moment);
         assert_eq!(next, late.next_deadline(moment), "next deadline at {moment} after {history:?}");
         let Some(next) = next else { return };
+        assert!(next > moment, "the next deadline at {moment} after {history:?}");
         moment = next;
     }
 }
