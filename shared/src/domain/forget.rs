@@ -1,6 +1,6 @@
 //! What a record drops: what ended longer ago than anything may come late, and what is beyond its bounds.
 
-use super::record::{RunningActivity, UserRecord};
+use super::record::{RunningActivity, UserRecord, Voice};
 use super::rules::SESSION_LIMIT;
 use super::session::Session;
 use super::timeline::Timeline;
@@ -9,20 +9,18 @@ use super::{Rules, SessionId, Timestamp, UPDATE_WINDOW};
 impl UserRecord {
     /// Drops what can't matter any more. `timeline` is the record's own.
     pub(super) fn forget(&mut self, timeline: &Timeline, now: Timestamp, rules: &Rules) {
+        let moment = now - rules.memory();
+        let old = moment - rules.memory();
+        self.carry_on(timeline, old, moment, rules);
+        self.forget_choices(now, rules);
+        self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
+        let may_matter = |leased: &Timestamp| old < *leased + rules.heartbeat_timeout;
+        self.earlier_leases.retain(may_matter);
+        self.leased_at = self.leased_at.filter(may_matter);
+
         let horizon = now - rules.retention();
-        self.carry_on(timeline, horizon, now - rules.memory(), rules);
         self.forget_sessions(horizon, rules);
         self.forget_ended_voices(horizon);
-        self.forget_choices(now, rules);
-
-        let may_matter = |leased: Timestamp| horizon < leased || timeline.lease_end(leased) > Some(horizon);
-        self.earlier_leases.retain(|leased| may_matter(*leased));
-        self.leased_at = self.leased_at.filter(|leased| may_matter(*leased));
-        self.updates.retain(|earlier| now < *earlier + UPDATE_WINDOW);
-    }
-
-    pub(super) fn session(&mut self, id: &SessionId) -> &mut Session {
-        self.sessions.entry(id.clone()).or_insert_with(Session::unknown)
     }
 
     /// Keeps the sessions within their limit, and those that ended within the same: the stalest goes first.
@@ -63,13 +61,13 @@ impl UserRecord {
     }
 
     /// Activities run from their anchor, so before the sessions of that time are forgotten: what ended by `moment` goes,
-    /// and of what still runs and is anchored by `horizon` it is enough to know that it ran at the moment.
-    fn carry_on(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
-        self.forget_earlier_voices(timeline, horizon, moment, rules);
-        let hold = Some(rules.heartbeat_timeout);
-        let end = |activity: &RunningActivity, hold| timeline.end_of(activity, hold).unwrap_or(activity.anchor);
-        self.own_activity.value.take_if(|own| end(own, None) <= moment);
-        self.voice.take_if(|voice| end(&voice.activity, hold) <= moment);
+    /// and of what still runs and has an `old` anchor it is enough to know that it ran at the moment.
+    fn carry_on(&mut self, timeline: &Timeline, old: Timestamp, moment: Timestamp, rules: &Rules) {
+        self.forget_earlier_voices(timeline, old, moment, rules);
+        let end = |own: &RunningActivity| timeline.end_of(own).unwrap_or(own.anchor);
+        let end_of_voice = |voice: &Voice| timeline.end_of_voice(voice, rules).unwrap_or(voice.activity.anchor);
+        self.own_activity.value.take_if(|own| end(own) <= moment);
+        self.voice.take_if(|voice| end_of_voice(voice) <= moment);
         if self.voice.is_none() {
             self.earlier_voices.clear();
         }
@@ -77,11 +75,12 @@ impl UserRecord {
         if timeline.live(moment).next().is_none() {
             return;
         }
-        let voices = self.earlier_voices.iter_mut().chain(&mut self.voice);
-        let voices = voices.map(|voice| (&mut voice.activity, hold));
-        for (activity, hold) in self.own_activity.value.iter_mut().map(|own| (own, None)).chain(voices) {
-            if activity.anchor <= horizon && moment < end(activity, hold) {
-                activity.anchor = moment;
+        if let Some(own) = self.own_activity.value.as_mut().filter(|own| own.anchor <= old) {
+            own.anchor = moment;
+        }
+        for voice in self.earlier_voices.iter_mut().chain(&mut self.voice) {
+            if voice.activity.anchor <= old && moment < end_of_voice(voice) {
+                voice.activity.anchor = moment;
             }
         }
     }
@@ -100,12 +99,11 @@ impl UserRecord {
 
     /// A beginning can go when nothing can come between it and the next any more. The next keeps its moment if it was
     /// the same activity.
-    fn forget_earlier_voices(&mut self, timeline: &Timeline, horizon: Timestamp, moment: Timestamp, rules: &Rules) {
-        let hold = Some(rules.heartbeat_timeout);
+    fn forget_earlier_voices(&mut self, timeline: &Timeline, old: Timestamp, moment: Timestamp, rules: &Rules) {
         while let Some(first) = self.earlier_voices.first() {
             let Some(next) = self.earlier_voices.get(1).or(self.voice.as_ref()) else { return };
-            let is_over = timeline.end_of(&first.activity, hold).is_none_or(|end| end <= moment);
-            if next.activity.started_at > horizon && !is_over {
+            let is_over = timeline.end_of_voice(first, rules).is_none_or(|end| end <= moment);
+            if next.created_at > old && !is_over {
                 return;
             }
             let began = first.activity.started_at;

@@ -134,17 +134,13 @@ impl Marks {
 
     /// The latest open, and where the session runs: as that says, else as its heartbeats say. What was heard before a
     /// time in which the session counted as never heard of is not meant.
-    pub(super) fn opened(&self, session: &Session, rules: &Rules) -> (Option<Timestamp>, Platform) {
+    pub(super) fn opened(&self, rules: &Rules) -> (Option<Timestamp>, Platform) {
         let (mut opened, mut said) = (None, None);
         let mut closed = false;
         let mut known_until = Timestamp::default();
         for (index, mark) in self.0.iter().enumerate() {
             if known_until <= mark.at && (closed || !self.is_lived(index)) {
                 (opened, said, closed) = (None, None, false);
-            }
-            if session.since == Some(mark.at) {
-                // How its latest life follows from its open may be forgotten.
-                opened = opened.or(session.opened_at.map(|opened| (opened, session.platform)));
             }
             if let MarkKind::Opened(platform) = mark.kind {
                 opened = Some((mark.at, platform));
@@ -212,29 +208,10 @@ impl Marks {
         }
     }
 
-    /// Forgets the lives that ended by `horizon`. Of the others it is enough to know that they went on from their
-    /// beginning, since nothing before it can be heard of any more.
-    pub(super) fn forget_before(&mut self, horizon: Timestamp, rules: &Rules) {
-        let (mut beginnings, mut kept_from) = (Vec::new(), None);
-        self.lives(rules, |life| {
-            beginnings.push(life.from);
-            kept_from = kept_from.or((horizon < life.to).then_some(life.from));
-        });
-        // With a close goes what it made void, and what no open can save any more.
-        let counts = |(index, mark): (usize, &Mark)| {
-            let since = if self.is_void(index, rules) { horizon + rules.memory() } else { horizon };
-            since < mark.at || kept_from.is_some_and(|from| from <= mark.at) && !self.is_void(index, rules)
-        };
-        let mut counts = self.0.iter().enumerate().map(counts).collect::<Vec<bool>>().into_iter();
-        self.0.retain(|_| counts.next().unwrap_or(true));
-        let latest = self.0.iter().rposition(Mark::is_open).unwrap_or_default();
-        for mark in self.0[..latest].iter_mut().filter(|mark| mark.at <= horizon && mark.is_open()) {
-            if !beginnings.contains(&mark.at) {
-                mark.kind = MarkKind::Beat(None);
-            }
-        }
-        self.drop_repeated();
-        self.thin(rules);
+    /// Forgets what came before the last sign of life at the horizon.
+    pub(super) fn forget_before(&mut self, horizon: Timestamp) {
+        let last = self.0.iter().rposition(|mark| !mark.is_close() && mark.at <= horizon);
+        self.0.drain(..last.unwrap_or_default());
     }
 
     /// What the fields of the session don't tell, at most [`EARLIER_LIMIT`].

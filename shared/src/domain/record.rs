@@ -34,7 +34,7 @@ pub struct UserRecord {
     pub sessions: BTreeMap<SessionId, Session>,
     /// When a visible status was last set by an update: it is a lease if no session lived then.
     pub leased_at: Option<Timestamp>,
-    /// The times before that which may still matter, in order; at most 32.
+    /// The times before that which may still matter, in order; as many as the limit on updates allows.
     pub earlier_leases: Vec<Timestamp>,
     /// The user's own activity.
     pub own_activity: Stamped<Option<RunningActivity>>,
@@ -89,7 +89,9 @@ pub struct RunningActivity {
 pub struct Voice {
     /// The voice service's id.
     pub session_id: SessionId,
-    /// What it shows as.
+    /// When it was created, or announced again.
+    pub created_at: Timestamp,
+    /// What it shows as; it began earlier if it was announced again.
     pub activity: RunningActivity,
 }
 

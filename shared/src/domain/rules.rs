@@ -42,9 +42,14 @@ impl Rules {
         self.heartbeat_timeout + self.resume_grace
     }
 
-    /// How long a record keeps what ended, so that what comes late is judged as if it had come in time.
-    pub fn retention(&self) -> Duration {
-        self.memory() + self.heartbeat_timeout
+    /// How long a record keeps facts: until nothing that still runs, and nothing that may still come late, could tell
+    /// the difference.
+    ///
+    /// A close keeps heartbeats from counting for a memory; such a heartbeat would count for a timeout, be followed by
+    /// another close and linger, and keep a lease of one timeout from counting. Voice would have waited for all that for
+    /// one timeout more. And activities are known to run by moments up to two memories ago.
+    pub(super) fn retention(&self) -> Duration {
+        self.memory() * 3 + self.heartbeat_timeout * 3 + self.resume_grace
     }
 }
 

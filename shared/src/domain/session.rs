@@ -108,11 +108,13 @@ impl Session {
         self.field_marks().chain(self.earlier.iter().copied()).filter(|mark| !mark.is_heartbeat())
     }
 
-    /// Forgets the lives that ended by `horizon`, and how the others came there.
+    /// Forgets what came before the last sign of life at the horizon.
     pub(super) fn forget_before(&mut self, horizon: Timestamp, rules: &Rules) {
         if self.earlier.first().is_some_and(|mark| mark.at <= horizon) {
             let mut marks = Marks::of(self, rules);
-            marks.forget_before(horizon, rules);
+            marks.forget_before(horizon);
+            self.opened_at =
+                self.opened_at.filter(|opened| marks.iter().any(|mark| mark.is_open() && mark.at == *opened));
             self.tell(&marks, rules);
         }
     }
@@ -134,7 +136,7 @@ impl Session {
     fn learn(&mut self, mark: Mark, rules: &Rules) {
         let mut marks = Marks::of(self, rules);
         if marks.add(mark) {
-            (self.opened_at, self.platform) = marks.opened(self, rules);
+            (self.opened_at, self.platform) = marks.opened(rules);
             marks.thin(rules);
             self.tell(&marks, rules);
         }

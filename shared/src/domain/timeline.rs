@@ -1,17 +1,12 @@
 //! When the sessions and leases of a user lived: computed once from the facts, and asked many times.
 
-use std::time::Duration;
-
 use super::marks::{Mark, Marks};
-use super::record::{RunningActivity, UserRecord};
+use super::record::{RunningActivity, UserRecord, Voice};
 use super::{Platform, Rules, Timestamp};
 
-/// The times in which something kept a user online.
+/// The times in which something kept a user online, the earliest first.
 pub(super) struct Timeline {
-    /// All of them, the earliest first.
     spans: Vec<Span>,
-    /// Those of them that are leases.
-    leases: Vec<Span>,
 }
 
 /// One of them: from its first moment, up to but without its last.
@@ -47,19 +42,14 @@ impl Timeline {
         let leases = record.leases().filter(is_needed);
         let leases = leases.map(|from| Span { from, to: lease_end(record, from, rules), platform: Platform::Web });
         let leases: Vec<Span> = leases.filter(|lease| lease.from < lease.to).collect();
-        spans.extend_from_slice(&leases);
+        spans.extend(leases);
         spans.sort_unstable();
-        Self { spans, leases }
+        Self { spans }
     }
 
     /// What lives at the moment.
     pub(super) fn live(&self, now: Timestamp) -> impl Iterator<Item = &Span> {
         self.spans.iter().filter(move |span| span.contains(now))
-    }
-
-    /// When the lease that was set then ends; none if it never counted.
-    pub(super) fn lease_end(&self, leased: Timestamp) -> Option<Timestamp> {
-        self.leases.iter().find(|lease| lease.from == leased).map(|lease| lease.to)
     }
 
     /// The moments after one and up to another at which something ended, in order.
@@ -71,18 +61,29 @@ impl Timeline {
         ends
     }
 
-    /// When the activity ends or ended, counted from its anchor: when no session is left. `hold` is how long one that
-    /// came before its user's session waits for it. None if it never ran, or has ended so long ago that nothing is
-    /// known of it.
-    pub(super) fn end_of(&self, activity: &RunningActivity, hold: Option<Duration>) -> Option<Timestamp> {
-        let anchor = activity.anchor;
-        let reach = |end: Timestamp, span: &Span| if span.from <= end { end.max(span.to) } else { end };
-        if let Some(span) = self.live(anchor).next() {
-            return Some(self.spans.iter().fold(span.to, reach));
+    /// When the user's own activity ends or ended, counted from its anchor: when no session is left. None if it never
+    /// ran, or ended so long ago that nothing is known of it.
+    pub(super) fn end_of(&self, activity: &RunningActivity) -> Option<Timestamp> {
+        let span = self.live(activity.anchor).next()?;
+        Some(self.reach(span.to))
+    }
+
+    /// The same of a voice activity, which waits for its user's session if it came before it.
+    pub(super) fn end_of_voice(&self, voice: &Voice, rules: &Rules) -> Option<Timestamp> {
+        if let Some(end) = self.end_of(&voice.activity) {
+            return Some(end);
         }
-        let waits_until = anchor + hold.filter(|_| anchor == activity.started_at)?;
-        let first = self.spans.iter().find(|span| anchor < span.from && span.from < waits_until);
-        Some(first.map_or(waits_until, |span| self.spans.iter().fold(span.to, reach)))
+        if voice.activity.anchor != voice.created_at {
+            return None;
+        }
+        let waits_until = voice.created_at + rules.heartbeat_timeout;
+        let first = self.spans.iter().find(|span| voice.created_at < span.from && span.from < waits_until);
+        Some(first.map_or(waits_until, |span| self.reach(span.to)))
+    }
+
+    /// Until when there is a session without a gap.
+    fn reach(&self, end: Timestamp) -> Timestamp {
+        self.spans.iter().fold(end, |end, span| if span.from <= end { end.max(span.to) } else { end })
     }
 }
 

@@ -8,7 +8,7 @@ use super::record::{Choice, Pending, RunningActivity, UserRecord, Voice};
 use super::rules::{EARLIER_LIMIT, PENDING_LIMIT, UPDATE_LIMIT, UPDATE_WINDOW};
 use super::timeline::Timeline;
 use super::{
-    ActivityKind, ActivityName, ActivityUpdate, Input, InputKind, Intent, Presence, Rules, SessionId, Status,
+    ActivityKind, ActivityName, ActivityUpdate, Input, InputKind, Intent, Presence, Rules, Session, SessionId, Status,
     StatusUpdate, Timestamp, Traceparent,
 };
 
@@ -296,16 +296,20 @@ impl UserRecord {
     fn begin_voice(&mut self, session_id: &SessionId, name: &ActivityName, at: Timestamp) {
         let activity =
             RunningActivity { kind: ActivityKind::Listening, name: name.clone(), started_at: at, anchor: at };
-        let new = Voice { session_id: session_id.clone(), activity };
+        let new = Voice { session_id: session_id.clone(), created_at: at, activity };
         let mut voices = std::mem::take(&mut self.earlier_voices);
         voices.extend(self.voice.take());
-        let order = |voice: &Voice| (voice.activity.started_at, voice.session_id.clone(), voice.activity.name.clone());
+        let order = |voice: &Voice| (voice.created_at, voice.session_id.clone(), voice.activity.name.clone());
         if let Err(place) = voices.binary_search_by_key(&order(&new), order) {
             voices.insert(place, new);
         }
         self.voice = voices.pop();
         voices.drain(..voices.len().saturating_sub(EARLIER_LIMIT));
         self.earlier_voices = voices;
+    }
+
+    fn session(&mut self, session_id: &SessionId) -> &mut Session {
+        self.sessions.entry(session_id.clone()).or_insert_with(Session::unknown)
     }
 
     fn sign(&mut self, at: Timestamp) {
@@ -316,6 +320,7 @@ impl UserRecord {
     /// that they are gone.
     pub fn outlives(&self, earlier: &UserRecord, now: Timestamp, rules: &Rules) -> bool {
         let chose = (&self.choice, &self.custom_status) != (&earlier.choice, &earlier.custom_status);
+        let now = now.max(self.settled_at);
         let look = self.look(&self.timeline(rules), now, rules);
         let before = earlier.look(&earlier.timeline(rules), now, rules);
         let left = look.status == Status::Offline
@@ -323,6 +328,3 @@ impl UserRecord {
         chose || left
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -102,21 +102,19 @@ impl UserRecord {
     }
 
     pub(super) fn running_own(&self, timeline: &Timeline, now: Timestamp) -> Option<&RunningActivity> {
-        let runs = |own: &&RunningActivity| timeline.end_of(own, None).is_some_and(|end| now < end);
+        let runs = |own: &&RunningActivity| timeline.end_of(own).is_some_and(|end| now < end);
         self.own_activity.value.as_ref().filter(runs)
     }
 
     fn running_voice(&self, timeline: &Timeline, now: Timestamp, rules: &Rules) -> Option<&Voice> {
-        let runs = |voice: &&Voice| {
-            let end = timeline.end_of(&voice.activity, Some(rules.heartbeat_timeout));
-            !self.has_ended(voice) && end.is_some_and(|end| now < end)
-        };
+        let runs =
+            |voice: &&Voice| !self.has_ended(voice) && timeline.end_of_voice(voice, rules).is_some_and(|end| now < end);
         self.voice.as_ref().filter(runs)
     }
 
     /// Whether the voice session ended. An end counts from the moment of the beginning on.
     pub(super) fn has_ended(&self, voice: &Voice) -> bool {
-        self.voice_ended.get(&voice.session_id).is_some_and(|ended| voice.activity.started_at <= *ended)
+        self.voice_ended.get(&voice.session_id).is_some_and(|ended| voice.created_at <= *ended)
     }
 
     /// When the voice activity began: announced again while it runs, it keeps its beginning.
@@ -134,8 +132,8 @@ impl UserRecord {
     /// Whether `next` is the same voice activity, which has not ended in between.
     pub(super) fn is_continued(&self, voice: &Voice, next: &Voice, timeline: &Timeline, rules: &Rules) -> bool {
         let same = voice.session_id == next.session_id && voice.activity.name == next.activity.name;
-        let end = timeline.end_of(&voice.activity, Some(rules.heartbeat_timeout));
-        same && !self.has_ended(voice) && end.is_some_and(|end| next.activity.started_at < end)
+        let end = timeline.end_of_voice(voice, rules);
+        same && !self.has_ended(voice) && end.is_some_and(|end| next.created_at < end)
     }
 
     /// How others see an activity: one that ran while the user was invisible began when that ended.

@@ -75,7 +75,8 @@ fn update(activities: bool) -> impl Strategy<Value = InputKind> {
 
 /// On, just before and just after the moments at which something ends.
 fn gap() -> impl Strategy<Value = i64> {
-    let moments = prop_oneof![Just(15_000), Just(20_000), Just(30_000), Just(45_000), Just(60_000), Just(105_000)];
+    let moments = [15_000, 20_000, 30_000, 45_000, 60_000, 105_000, 120_000, 165_000, 330_000];
+    let moments = proptest::sample::select(moments.to_vec());
     prop_oneof![
         6 => 1..3_000_i64,
         3 => 1..20_000_i64,

@@ -159,7 +159,7 @@ fn a_clock_that_is_behind_another_takes_nothing_back() {
     let mut user = User::unknown();
     user.happens(at(0), opens("a")).swept(ms(45_003));
     assert_eq!(user.status(ms(44_999)), Status::Offline, "it was told already");
-    user.hears(ms(44_999), ms(44_999), plays(Some("Chess"))).swept(at(60));
+    user.hears(ms(44_999), ms(44_999), chooses(Intent::Dnd)).swept(at(60));
     assert_eq!(user.statuses_told(), [Status::Online, Status::Offline]);
 }
 

@@ -1,13 +1,16 @@
 //! A user's record as fields of a Redis hash, and back. The documented fields are a projection for others to read; the
 //! rules read ours alone. A field that a newer release added is never touched.
 
+mod session;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use self::session::{encode_session, parse_session};
 use super::keys;
 use crate::domain::{
-    ActivityKind, ActivityName, Choice, Close, CustomStatus, Intent, Mark, MarkKind, Pending, Platform, Rules,
-    RunningActivity, Session, SessionId, Stamped, Status, Timestamp, UserId, UserRecord, Voice,
+    ActivityKind, ActivityName, Choice, CustomStatus, Intent, Pending, Rules, RunningActivity, Session, SessionId,
+    Stamped, Status, Timestamp, UserId, UserRecord, Voice,
 };
 use crate::store::StoreError;
 
@@ -73,7 +76,10 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
     }
     if let Some(voice) = &record.voice {
         let voices = || [voice].into_iter().chain(&record.earlier_voices);
-        let began = voices().map(|voice| format!("{},{}", running(&voice.activity), voice.session_id));
+        let began = voices().map(|voice| {
+            let announced_after = voice.created_at.millis() - voice.activity.started_at.millis();
+            format!("{},{announced_after},{}", running(&voice.activity), voice.session_id)
+        });
         set(keys::VOICE, began.collect::<Vec<_>>().join(";"));
         // No name holds a line feed.
         let names = voices().map(|voice| voice.activity.name.as_str());
@@ -220,115 +226,6 @@ pub(super) fn decode_profile(user_id: UserId, fields: &Fields) -> Result<UserRec
     Ok(record)
 }
 
-/// `since,platform,heartbeat - since,heartbeat - previous`, and for what is unusual `,o<opened>` or `,a` (adopted),
-/// `,c<closed>/<ended>/<broke>` and `,e<earlier marks>`, each a letter and the time since `since`. The renewal script
-/// knows this form.
-fn encode_session(session: &Session) -> String {
-    let base = session.since.or(session.heartbeat).unwrap_or_default();
-    let after = |from: Timestamp, to: Option<Timestamp>| {
-        to.map_or_else(String::new, |to| (to.millis() - from.millis()).to_string())
-    };
-    let platform = platform_letter(session.platform);
-    let gap = session.previous.map_or_else(String::new, |previous| after(previous, session.heartbeat));
-    let mut text = format!("{},{platform},{},{gap}", base.millis(), after(base, session.heartbeat));
-    if session.since.is_none() {
-        text.push_str(",n");
-    }
-    match session.opened_at {
-        None => text.push_str(",a"),
-        Some(opened) if Some(opened) != session.since => text.push_str(&format!(",o{}", opened.millis())),
-        Some(_) => {}
-    }
-    if let Some(close) = session.closed {
-        let moment = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.millis().to_string());
-        text.push_str(&format!(",c{}/{}/{}", close.at.millis(), moment(close.ended_at), moment(close.broke_at)));
-    }
-    if !session.earlier.is_empty() {
-        let marks = session.earlier.iter().map(|mark| encode_mark(base, mark));
-        text.push_str(&format!(",e{}", marks.collect::<Vec<_>>().join("/")));
-    }
-    text
-}
-
-fn encode_mark(base: Timestamp, mark: &Mark) -> String {
-    let (kind, platform) = match mark.kind {
-        MarkKind::Opened(platform) => ("o", Some(platform)),
-        MarkKind::Beat(platform) => ("b", platform),
-        MarkKind::Lived(platform) => ("l", platform),
-        MarkKind::Broke => ("k", None),
-        MarkKind::Ended => ("x", None),
-    };
-    format!("{kind}{}{}", platform.map_or("", platform_letter), mark.at.millis() - base.millis())
-}
-
-fn parse_mark(base: Timestamp, text: &str) -> Option<Mark> {
-    let platform = parse_platform(text.get(1..2)?);
-    let kind = match (text.get(..1)?, platform) {
-        ("o", Some(platform)) => MarkKind::Opened(platform),
-        ("b", platform) => MarkKind::Beat(platform),
-        ("l", platform) => MarkKind::Lived(platform),
-        ("k", None) => MarkKind::Broke,
-        ("x", None) => MarkKind::Ended,
-        _ => return None,
-    };
-    let offset: i64 = text.get(if platform.is_some() { 2 } else { 1 }..)?.parse().ok()?;
-    Some(Mark { at: Timestamp::from_millis(base.millis().checked_add(offset)?), kind })
-}
-
-fn platform_letter(platform: Platform) -> &'static str {
-    &platform.as_str()[..1]
-}
-
-fn parse_platform(letter: &str) -> Option<Platform> {
-    match letter {
-        "d" => Some(Platform::Desktop),
-        "m" => Some(Platform::Mobile),
-        "w" => Some(Platform::Web),
-        _ => None,
-    }
-}
-
-fn parse_session(text: &str) -> Option<Session> {
-    let mut parts = text.split(',');
-    let base = parse_moment(parts.next()?)?;
-    let platform = parse_platform(parts.next()?)?;
-    let offset = |text: &str| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(Some) };
-    let heartbeat = offset(parts.next()?)?.map(|offset| Timestamp::from_millis(base.millis() + offset));
-    let previous = match (heartbeat, offset(parts.next()?)?) {
-        (Some(heartbeat), Some(gap)) => Some(Timestamp::from_millis(heartbeat.millis() - gap)),
-        _ => None,
-    };
-    let mut session = Session {
-        platform,
-        opened_at: Some(base),
-        since: Some(base),
-        heartbeat,
-        previous,
-        closed: None,
-        earlier: Vec::new(),
-    };
-    for unusual in parts {
-        match (unusual.get(..1)?, unusual.get(1..)?) {
-            ("n", "") => session.since = None,
-            ("a", "") => session.opened_at = None,
-            ("o", opened) => session.opened_at = Some(parse_moment(opened)?),
-            ("c", closes) => {
-                let mut moments = closes.split('/');
-                let at = parse_moment(moments.next()?)?;
-                let mut optional = || {
-                    moments.next().map(|text| if text.is_empty() { Some(None) } else { parse_moment(text).map(Some) })
-                };
-                session.closed = Some(Close { at, ended_at: optional()??, broke_at: optional()?? });
-            }
-            ("e", marks) => {
-                session.earlier = marks.split('/').map(|mark| parse_mark(base, mark)).collect::<Option<_>>()?;
-            }
-            _ => return None,
-        }
-    }
-    Some(session)
-}
-
 fn intent(choice: &Choice) -> String {
     let word = if choice.intent.is_visible() { choice.intent.shown() } else { Status::Offline };
     format!("{},{},{}", word.as_str(), choice.at.millis(), choice.since.millis())
@@ -385,9 +282,11 @@ fn parse_voices(text: &str, names: Vec<ActivityName>) -> Option<Vec<Voice>> {
 }
 
 fn parse_voice(text: &str, name: ActivityName) -> Option<Voice> {
-    let mut parts = text.splitn(3, ',');
+    let mut parts = text.splitn(4, ',');
     let activity = parse_running(ActivityKind::Listening, name, parts.by_ref().take(2))?;
-    Some(Voice { session_id: parts.next()?.parse().ok()?, activity })
+    let announced_after: i64 = parts.next()?.parse().ok()?;
+    let created_at = Timestamp::from_millis(activity.started_at.millis().checked_add(announced_after)?);
+    Some(Voice { session_id: parts.next()?.parse().ok()?, created_at, activity })
 }
 
 /// The first moment, and how long after it the others were.
