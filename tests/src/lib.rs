@@ -12,6 +12,7 @@
 
 mod api;
 mod binaries;
+mod bridge;
 mod browser;
 mod emulator;
 mod eventually;
@@ -26,6 +27,7 @@ mod user;
 pub use api::{Answer, Api};
 pub use binaries::{tool, workspace};
 pub use browser::{Browser, Look, Window};
+pub use bridge::Bridge;
 pub use emulator::Emulator;
 pub use eventually::{eventually, seen};
 pub use nats::{Access, Event, Events, JetStream, Nats};
