@@ -244,6 +244,20 @@ def poison_among_good_ones(world):
     check(texts[0] in [text for _, text in kept], f"whole: {kept}")
 
 
+def all_who_are_concerned_have_started(world):
+    user = User()
+
+    def told():
+        # A function that only starts may come too late for the first one.
+        world.tell(OPENED, user, "a")
+        world.tell(HEARTBEAT, user, "a")
+        return world.read(user)
+
+    until("online", told, lambda presence: presence["status"] == "online")
+    world.tell(CLOSED, user, "a")
+    world.until(user, "offline", **OFFLINE)
+
+
 def silence_is_told_soon(world):
     user, opened_at = User(), now_ms()
     deadline = opened_at + SILENCE
@@ -317,6 +331,7 @@ STORIES = [
     poison_among_good_ones,
 ]
 SILENT_STORIES = [
+    all_who_are_concerned_have_started,
     silence_is_told_soon,
     no_read_says_online_after_the_deadline,
     heartbeats_keep_a_user_online,

@@ -21,6 +21,7 @@ const BUILD_VARIABLES: [&str; 7] =
 /// A running emulator: every function of the workspace behind the router of the root manifest. It is an [`Api`].
 pub struct Emulator {
     api: Api,
+    port: u16,
     process: Process,
     // Dropped after the process that writes to it.
     _dir: TempDir,
@@ -56,7 +57,7 @@ impl Emulator {
             .envs(variables.iter().copied());
         let mut process = Process::start("cargo lambda watch", &mut command, dir.path());
         process.wait_until_up(port, async || true).await;
-        Self { api: Api::at(port), process, _dir: dir }
+        Self { api: Api::at(port), port, process, _dir: dir }
     }
 
     /// Invokes a function as Lambda's API does: the status, which is 500 for a function error, and what the function says.
@@ -65,6 +66,11 @@ impl Emulator {
         let request = Request::post(path).body(Bytes::from(event.to_string())).unwrap();
         let answer = self.send(request).await;
         (answer.status, answer.json())
+    }
+
+    /// Where it is, for clients of Lambda and of the API.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Everything it and its functions logged so far.

@@ -13,6 +13,7 @@
 mod access;
 mod api;
 mod binaries;
+mod bridge;
 mod browser;
 mod emulator;
 mod eventually;
@@ -28,6 +29,7 @@ pub use access::{Access, PASSWORD, documented_acl, documented_nats};
 pub use api::{Answer, Api};
 pub use binaries::{tool, workspace};
 pub use browser::{Browser, Look, Window};
+pub use bridge::Bridge;
 pub use emulator::Emulator;
 pub use eventually::{eventually, seen};
 pub use nats::{Event, Events, JetStream, Nats};

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use presence_tests::{Nats, tool, workspace};
+use presence_tests::{Bridge, Emulator, JetStream, Nats, Store, tool, workspace};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -22,7 +22,7 @@ enum Stories {
     Silence,
 }
 
-async fn tell(stories: Stories, port: u16, nats: &Nats) {
+async fn tell(stories: Stories, url: &str, nats: &Nats) {
     let which = match stories {
         Stories::All => "stories",
         Stories::Silence => "silence",
@@ -30,7 +30,7 @@ async fn tell(stories: Stories, port: u16, nats: &Nats) {
     let mut client = Command::new(tool("PYTHON_BIN"));
     client
         .arg(workspace().join("tests/clients/gateway_client.py"))
-        .args([format!("http://127.0.0.1:{port}"), nats.url(), which.to_owned()])
+        .args([url, &nats.url(), which])
         .env("PYTHONPATH", workspace().join("scripts/lib"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
@@ -44,11 +44,31 @@ async fn tell(stories: Stories, port: u16, nats: &Nats) {
 #[tokio::test]
 async fn a_python_client_is_understood_by_the_service() {
     let world = World::start().await;
-    tell(Stories::All, world.service.port(), &world.nats).await;
+    tell(Stories::All, &format!("http://127.0.0.1:{}", world.service.port()), &world.nats).await;
 }
 
 #[tokio::test]
 async fn a_python_client_hears_of_silence_from_the_service() {
     let world = World::with(|service| service.heartbeat_timeout(2)).await;
-    tell(Stories::Silence, world.service.port(), &world.nats).await;
+    tell(Stories::Silence, &format!("http://127.0.0.1:{}", world.service.port()), &world.nats).await;
+}
+
+/// The same without the service: the bridge brings the messages to the functions, and sweeps.
+async fn tell_functions(stories: Stories, variables: &[(&str, &str)]) {
+    let (store, nats) = (Store::start().await, Nats::start(JetStream::On).await);
+    let emulator = Emulator::start_with(&store, &nats, variables).await;
+    let bridge = Bridge::start(&store, &nats, &emulator, variables).await;
+    tell(stories, &emulator.url(), &nats).await;
+    drop(bridge);
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_python_client_is_understood_by_the_functions_behind_the_bridge() {
+    tell_functions(Stories::All, &[]).await;
+}
+
+#[tokio::test]
+async fn a_python_client_hears_of_silence_from_the_functions_and_the_bridge() {
+    tell_functions(Stories::Silence, &[("HEARTBEAT_INTERVAL", "1"), ("HEARTBEAT_TIMEOUT", "2")]).await;
 }
