@@ -104,6 +104,11 @@ fn happening(late: bool, activities: bool) -> impl Strategy<Value = Happening> {
     })
 }
 
+/// Things that are heard of at once.
+pub(crate) fn timely(length: usize) -> impl Strategy<Value = Vec<Happening>> {
+    vec(happening(false, true), 1..length)
+}
+
 /// Things that may be heard of late, twice and in any order.
 pub(crate) fn untimely(length: usize) -> impl Strategy<Value = Vec<Happening>> {
     vec(happening(true, false), 1..length)

@@ -62,12 +62,6 @@ impl What {
         }
     }
 
-    fn name(self) -> &'static str {
-        match self {
-            Opens(id) | OpensAs(id, _) | Beats(id) | Breaks(id) | Closes(id) | Joins(id) | Leaves(id) => id,
-        }
-    }
-
     /// Of what happened at one moment, a close is the last word of a session, and an end that of a voice session.
     fn rank(self) -> u8 {
         match self {
