@@ -5,12 +5,13 @@
 //! again; after it the change is pending in the record, and the reminder, which was written first, leads the sweeper
 //! to it. So an event may be told twice, with the same id, and is never lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 use crate::domain::{Pending, RateLimited, Rules, Status, Timestamp, Traceparent, UserId, UserRecord};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, EventKind, EventPublisher};
+use crate::outage::Outages;
 use crate::service::UserInput;
 use crate::store::{Change, Committed, Ending, Index, Loaded, PresenceStore, StoreError};
 
@@ -48,6 +49,7 @@ pub(crate) struct Road<'a> {
     pub store: &'a dyn PresenceStore,
     pub events: &'a dyn EventPublisher,
     pub clock: &'a dyn Clock,
+    pub outages: &'a Outages,
     pub rules: &'a Rules,
 }
 
@@ -92,10 +94,12 @@ impl Road<'_> {
         answers: &mut [Option<Result<Decided, Error>>],
     ) -> Vec<usize> {
         let users: Vec<UserId> = open.iter().map(|place| work[*place].user_id).collect();
+        let started = Instant::now();
         let (loaded, now) = match self.clock.now().await {
             Ok(now) => (self.store.load(&users).await, now),
             Err(error) => (users.iter().map(|_| Err(error.clone())).collect(), Timestamp::default()),
         };
+        self.outages.note(started, &loaded);
         let mut changes = Vec::new();
         let mut changed = Vec::new();
         let mut held = None;
@@ -170,8 +174,7 @@ impl Road<'_> {
 
     /// Whether expiries are held. If that can't be known, none is.
     async fn is_held(&self, now: Timestamp) -> bool {
-        let held_until = self.store.held_until().await.ok().flatten();
-        held_until.is_some_and(|until| now < until)
+        self.outages.held_until(self.store, self.rules, now).await.is_ok_and(|held_until| held_until.is_some())
     }
 
     /// Publishes what is pending, and finishes what was written. What fails here is found again by the sweeper.

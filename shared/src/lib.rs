@@ -9,6 +9,7 @@ mod decide;
 pub mod domain;
 pub mod error;
 pub mod events;
+mod outage;
 pub mod service;
 pub mod store;
 pub mod sweeper;

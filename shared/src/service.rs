@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use crate::domain::{
 };
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, EventPublisher};
+use crate::outage::Outages;
 use crate::store::{Heartbeat, PresenceStore};
 
 /// One method a use case. Shared by every handler of a process.
@@ -19,6 +21,7 @@ pub struct PresenceService {
     store: Arc<dyn PresenceStore>,
     events: Arc<dyn EventPublisher>,
     clock: Arc<dyn Clock>,
+    outages: Outages,
     rules: Rules,
 }
 
@@ -65,7 +68,7 @@ impl PresenceService {
         clock: Arc<dyn Clock>,
         rules: Rules,
     ) -> Self {
-        Self { store, events, clock, rules }
+        Self { store, events, clock, outages: Outages::default(), rules }
     }
 
     /// Sets what the update names and gives back the caller's own presence.
@@ -152,7 +155,12 @@ impl PresenceService {
 
     /// The store's clock, by which everything is decided.
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        Ok(self.clock.now().await?)
+        let started = Instant::now();
+        let now = self.clock.now().await;
+        if now.is_err() {
+            self.outages.missed(started);
+        }
+        Ok(now?)
     }
 
     /// Whether requests can be served. Never fails: that is the answer.
@@ -170,8 +178,13 @@ impl PresenceService {
         &*self.store
     }
 
+    pub(crate) fn outages(&self) -> &Outages {
+        &self.outages
+    }
+
     pub(crate) fn road(&self) -> Road<'_> {
-        Road { store: &*self.store, events: &*self.events, clock: &*self.clock, rules: &self.rules }
+        let Self { store, events, clock, outages, rules } = self;
+        Road { store: &**store, events: &**events, clock: &**clock, outages, rules }
     }
 
     async fn record(&self, user: UserId) -> Result<UserRecord, Error> {
@@ -218,7 +231,10 @@ impl PresenceService {
         if heartbeats.is_empty() {
             return done;
         }
-        for (place, touched) in places.into_iter().zip(self.store.touch(&heartbeats, now).await) {
+        let started = Instant::now();
+        let touched = self.store.touch(&heartbeats, now).await;
+        self.outages.note(started, &touched);
+        for (place, touched) in places.into_iter().zip(touched) {
             match touched {
                 Ok(renewed) => done[place] = renewed,
                 Err(error) => {

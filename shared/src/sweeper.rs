@@ -1,7 +1,7 @@
 //! The sweeper: looks at users whose deadline has passed, and at changes that may not have been published. Its work
 //! grows with those, not with the users online. Any number of sweepers may be at work.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -13,7 +13,7 @@ use crate::decide::Work;
 use crate::domain::{Timestamp, Traceparent};
 use crate::error::{Error, ErrorKind};
 use crate::service::PresenceService;
-use crate::store::{Due, Ending, Index, PresenceStore, SHARDS, TICKER_SIGN};
+use crate::store::{Due, Ending, Index, PresenceStore, SHARDS};
 
 /// How often a process that lives looks for users whose deadline has passed.
 const TICK: Duration = Duration::from_secs(1);
@@ -21,28 +21,15 @@ const TICK: Duration = Duration::from_secs(1);
 const BATCH: usize = 500;
 /// How many shards are swept at once.
 const SHARDS_AT_ONCE: usize = 4;
-/// A store that was away for as long as this has kept heartbeats from being heard: expiries are held. By then the sign
-/// that its last ticker left is gone.
-const OUTAGE: Duration = TICKER_SIGN;
 /// A pass that misses a deadline by more says so: operators are woken by it. An expiry is promised within 1.25 s.
 const LATE: Duration = Duration::from_secs(5);
 /// When to look again at a user whose record can't be read.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 
-/// One of any number of sweepers. Remembers whether the store was away.
+/// One of any number of sweepers.
 pub struct Sweeper {
     service: Arc<PresenceService>,
     name: String,
-    contact: Mutex<Contact>,
-}
-
-/// Whether the store answers this sweeper.
-#[derive(Default)]
-struct Contact {
-    /// When it last did.
-    reached: Option<Instant>,
-    /// Since when it did not, if that was never made up for.
-    away_since: Option<Instant>,
 }
 
 /// What one pass did.
@@ -61,7 +48,7 @@ pub struct Swept {
 impl Sweeper {
     /// A sweeper over the service's store.
     pub fn new(service: Arc<PresenceService>) -> Self {
-        Self { service, name: Uuid::new_v4().to_string(), contact: Mutex::default() }
+        Self { service, name: Uuid::new_v4().to_string() }
     }
 
     /// Makes a pass each second until `shutdown` completes. A failed one is told once an outage and made up for by the
@@ -105,9 +92,7 @@ impl Sweeper {
         let started = Instant::now();
         let result = self.pass().await;
         if matches!(&result, Err(error) if error.kind() == ErrorKind::Unavailable) {
-            let mut contact = self.contact();
-            let since = contact.reached.map_or(started, |reached| reached.max(started));
-            contact.away_since.get_or_insert(since);
+            self.service.outages().missed(started);
         }
         result
     }
@@ -119,8 +104,8 @@ impl Sweeper {
 
     async fn pass(&self) -> Result<Swept, Error> {
         let now = self.service.now().await?;
-        let held_until = self.held_until(now).await?;
-        self.reached();
+        let held_until = self.service.outages().held_until(self.store(), self.service.rules(), now).await?;
+        self.service.outages().reached();
         let mut swept = Swept { held_until, ..Swept::default() };
         swept.reminded = self.sweep_index(Index::Reminders, now).await?.0;
         if held_until.is_none() {
@@ -131,28 +116,6 @@ impl Sweeper {
             tracing::warn!(lag_ms, expired = swept.expired, "the sweep is late");
         }
         Ok(swept)
-    }
-
-    /// Until when expiries are held. After an outage the heartbeats that could not be heard get time to be heard, before
-    /// anyone is told offline.
-    ///
-    /// If somebody else ticked all along it was not the store that was away but this sweeper, and nothing is held. One
-    /// who notices an outage holds before it leaves its sign, so whoever sees the sign sees the hold.
-    async fn held_until(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        let store = self.store();
-        let away_since = self.contact().away_since;
-        if let Some(since) = away_since {
-            let somebody_ticked = store.has_ticker().await?;
-            if since.elapsed() >= OUTAGE && !somebody_ticked {
-                let until = now + self.service.rules().heartbeat_interval;
-                store.hold(until).await?;
-                tracing::warn!(%until, "the store was away: expiries are held");
-            }
-        }
-        let held_until = store.held_until().await?;
-        // Only an answer ends an outage.
-        self.contact().away_since = None;
-        Ok(held_until.filter(|until| now < *until))
     }
 
     /// Sweeps every shard of an index that has someone due. Sweepers begin at different shards.
@@ -186,7 +149,7 @@ impl Sweeper {
             let result = self.sweep_batch(index, shard, now).await;
             self.store().release_shard(shard, &self.name).await?;
             let (count, late) = result?;
-            self.reached();
+            self.service.outages().reached();
             users += count;
             lag = lag.max(late);
             if count < BATCH {
@@ -234,14 +197,6 @@ impl Sweeper {
 
     fn store(&self) -> &dyn PresenceStore {
         self.service.store()
-    }
-
-    fn contact(&self) -> MutexGuard<'_, Contact> {
-        self.contact.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reached(&self) {
-        self.contact().reached = Some(Instant::now());
     }
 }
 

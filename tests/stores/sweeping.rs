@@ -119,6 +119,51 @@ async fn after_an_outage_nobody_is_told_offline_for_one_interval_by_any_sweeper(
 }
 
 #[tokio::test]
+async fn after_an_outage_a_heartbeat_that_is_earlier_than_every_sweep_holds_expiries_itself() {
+    let server = Store::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let world = world_at(&server, proxy.port());
+    let (returning, staying_away) = (somebody(), somebody());
+    all_open(&world, &[returning, staying_away]).await;
+    world.told.take();
+    world.turn(TIMEOUT + Duration::from_secs(1));
+    outage(&world, &proxy, async || {}).await;
+
+    world.happens(returning, beats()).await;
+    assert_eq!(told(&world), [(returning, "online".to_owned())], "as returned, and not as gone");
+    let held = world.sweeper.tick().await.unwrap();
+    assert_eq!((held.expired, held.held_until), (0, Some(world.now() + INTERVAL)));
+    world.turn(INTERVAL);
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 1);
+    assert_eq!(told(&world), [(staying_away, "offline".to_owned())]);
+}
+
+#[tokio::test]
+async fn inputs_that_find_the_store_away_know_of_the_outage_without_a_sweeper() {
+    let server = Store::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let world = world_at(&server, proxy.port());
+    let user = somebody();
+    world.happens(user, opens()).await;
+    world.told.take();
+    world.turn(TIMEOUT + Duration::from_secs(1));
+    let input = UserInput { user_id: user, input: Input { at: world.now(), kind: beats() }, traceparent: None };
+    proxy.set(Fault::Reset);
+    let since = Instant::now();
+    eventually("the outage to be long enough", 4 * OUTAGE, async || {
+        assert!(world.service.apply(std::slice::from_ref(&input)).await[0].is_err(), "the store is away");
+        if since.elapsed() > OUTAGE { Ok(()) } else { Err(since.elapsed()) }
+    })
+    .await;
+    proxy.set(Fault::None);
+    eventually("the store", OUTAGE, async || {
+        world.service.apply(std::slice::from_ref(&input)).await.remove(0).map_err(|error| error.kind())
+    })
+    .await;
+    assert_eq!(told(&world), [(user, "online".to_owned())], "as returned, and not as gone");
+}
+
+#[tokio::test]
 async fn a_blip_of_the_store_holds_nothing() {
     let server = Store::start().await;
     let proxy = Proxy::to(server.port()).await;
