@@ -34,6 +34,8 @@ pub enum Carrier {
 pub enum Host {
     /// A long-running process: it creates the streams that it needs.
     Process,
+    /// A long-running process where an operator makes the streams: it tells which are missing.
+    Provisioned,
     /// A function, which starts and ends all the time: it expects them.
     Function,
 }
@@ -104,6 +106,7 @@ fn read_authorities(path: &Path) -> Result<Vec<u8>, ConnectError> {
 async fn nats(url: &str, authorities: Option<&Path>, host: Host) -> Result<NatsLink, ConnectError> {
     let streams = match host {
         Host::Process => Streams::Ensure,
+        Host::Provisioned => Streams::Provisioned,
         Host::Function => Streams::Expect,
     };
     let options = NatsOptions::new(url.parse()?, "presence", streams);

@@ -71,8 +71,7 @@ async fn serve(config: BridgeConfig) -> Result<(), Failure> {
     let shutdown = on_signal().map_err(Failure::Runtime)?;
     let listener = listen(&config).await?;
     let metrics = record_metrics().map_err(|error| Failure::Metrics(error.to_string()))?;
-    // A function's host expects the streams; any other process makes them.
-    let host = if config.consumers == Consumers::Ensure { Host::Process } else { Host::Function };
+    let host = if config.consumers == Consumers::Ensure { Host::Process } else { Host::Provisioned };
     let Connected { service, carrier } = presence::connect(&config.shared, host).await?;
     let Carrier::Nats(link) = &carrier else { return Err(Failure::NoNats) };
     let target = Arc::new(Lambda::from_env(config.names.clone(), config.invocation_timeout).await);

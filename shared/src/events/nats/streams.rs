@@ -23,6 +23,9 @@ pub enum Streams {
     /// Long-running hosts create the ones that are missing, also when one is deleted later. A stream that exists is
     /// never changed: its limits and replicas are the operator's.
     Ensure,
+    /// Hosts whose operator makes them create none, and tell which are missing. Nothing is published without the one of
+    /// the events.
+    Provisioned,
     /// Functions find them created; until then they publish nothing.
     Expect,
 }
@@ -81,6 +84,9 @@ pub(super) async fn inspect(jetstream: &Context, streams: Streams) -> Found {
         };
         match seen {
             Seen::Present { note } => notes.extend(note),
+            Seen::Missing if definition.name != EVENT_STREAM => {
+                notes.push(format!("stream {} does not exist", definition.name));
+            }
             Seen::Missing => return Found::Trouble(format!("stream {} does not exist", definition.name)),
             Seen::NoJetStream => return Found::NoJetStream,
             Seen::Trouble(reason) => return Found::Trouble(format!("stream {}: {reason}", definition.name)),
