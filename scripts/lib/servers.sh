@@ -125,13 +125,16 @@ functions_listen() {
   listens "$1"
 }
 
-# start_bridge URL: the bridge, as it was built last. Its Lambda is the emulator there, which takes any credentials.
+# start_bridge URL: the bridge, as it was built last. Its Lambda is the emulator there, which takes any credentials. Sets
+# $bridge_url, where its probes are.
 start_bridge() {
   local probes
   probes=$(free_port)
   AWS_ENDPOINT_URL_LAMBDA=$1 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local \
     AWS_EC2_METADATA_DISABLED=true ADMIN_ADDR=127.0.0.1:$probes start "$target_dir/debug/presence-bridge"
   bridge_pid=$started_pid
+  # shellcheck disable=SC2034 # for the script that sources this
+  bridge_url=http://127.0.0.1:$probes
   wait_until 30 "the bridge to be ready" bridge_is_ready "$probes"
 }
 
