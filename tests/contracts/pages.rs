@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use presence::config::VARIABLES;
+use presence::config::{VARIABLES, Variable};
 use presence_functions::http::problem::Kind;
 use presence_golden::Host;
 use presence_tests::{DEVELOPMENT_SECRET, JetStream, Nats, Service, Store};
@@ -15,12 +15,17 @@ use crate::document::{root, text};
 #[test]
 fn the_configuration_lists_every_variable_with_its_default_and_its_meaning() {
     let page = text("docs/CONFIGURATION.md");
-    let listed: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
-    let expected = VARIABLES.map(|variable| {
-        let default = if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
-        format!("| `{}` | {default} | {} |", variable.name, variable.meaning)
-    });
-    assert_eq!(listed, expected, "the table is to read:\n{}", expected.join("\n"));
+    let (shared, own) = page.split_once("\n## The bridge's own\n").unwrap();
+    for (table, variables) in [(shared, &VARIABLES[..]), (own, &presence_bridge::program::VARIABLES[..])] {
+        let listed: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+        let expected: Vec<String> = variables.iter().map(row).collect();
+        assert_eq!(listed, expected, "the table is to read:\n{}", expected.join("\n"));
+    }
+}
+
+fn row(variable: &Variable) -> String {
+    let default = if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
+    format!("| `{}` | {default} | {} |", variable.name, variable.meaning)
 }
 
 #[test]
