@@ -12,11 +12,12 @@ use presence::events::{DEAD_LETTER_PREFIX, SUBJECTS};
 use presence::{Host, connect};
 use presence_functions::event::{EventHandler, SUBSCRIPTIONS};
 use presence_tests::{
-    Access, JetStream, Nats, PASSWORD, Service, ServiceBuilder, Store, User, documented_nats, eventually, now_ms, seen,
+    Access, Api, JetStream, Nats, PASSWORD, Service, ServiceBuilder, Store, User, documented_nats, eventually, now_ms,
+    seen,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -135,9 +136,7 @@ async fn the_service_misses_each_permission_that_is_taken_away() {
         eventually(&format!("{permission} to be missed"), SOON, async || {
             use_all(&service, &nats).await;
             let log = service.log();
-            let refused =
-                log.lines().any(|line| line.to_lowercase().contains("permissions violation") && line.contains(stem));
-            seen(refused, log)
+            seen(is_missed(stem, &log), log)
         })
         .await;
     });
@@ -169,6 +168,82 @@ async fn with_the_permissions_of_functions_they_tell_and_keep_dead_letters() {
     assert_eq!(nats.stream("PRESENCE_DLQ").await.len(), 1);
     let told = nats.stream("PRESENCE_EVENTS").await;
     assert!(told.iter().any(|event| event.data()["user_id"] == user.to_string()), "{told:?}");
+}
+
+/// A Lambda whose functions fail at everything.
+async fn failing_lambda() -> Api {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                // A batch ends with the list of its records.
+                while !request.ends_with(b"]}") && stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {}
+                let answer = "HTTP/1.1 500 Failed\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    Api::at(port)
+}
+
+/// Users with changes of every kind that the bridge has to tell in the place of somebody else: whoever made them could
+/// not reach NATS.
+async fn leave_changes(store: &Store) -> Service {
+    let cut_off = Service::builder().store(store).env("NATS_URL", "nats://127.0.0.1:1").start_unready().await;
+    let activity = json!({ "type": "playing", "name": "Chess" });
+    cut_off.post(&User::new(), "/presence/status", &json!({ "status": "online", "activity": activity })).await;
+    cut_off
+}
+
+/// A bridge whose functions fail at everything, so that it keeps dead letters itself.
+async fn bridge(nats: &Nats, store: &Store) -> ServiceBuilder {
+    Service::bridge_to(&failing_lambda().await).store(store).nats(nats).env("MAXIMUM_RETRY_ATTEMPTS", 0)
+}
+
+/// A message of every kind.
+async fn tell_all(nats: &Nats) {
+    for subscription in SUBSCRIPTIONS {
+        nats.tell(subscription.subject, json!({ "user_id": User::new().id(), "session_id": "a" })).await;
+    }
+}
+
+#[tokio::test]
+async fn with_the_permissions_of_the_bridge_it_takes_messages_keeps_dead_letters_and_sweeps() {
+    let (nats, store) = (nats(&documented_nats()).await, Store::start().await);
+    let changes = leave_changes(&store).await;
+    let bridge = bridge(&nats, &store).await.start().await;
+    drop(changes);
+    tell_all(&nats).await;
+    for (stream, count) in [("PRESENCE_DLQ", SUBSCRIPTIONS.len()), ("PRESENCE_EVENTS", 2)] {
+        eventually(&format!("messages in {stream}"), SOON, async || {
+            let kept = nats.stream(stream).await;
+            seen(kept.len() == count, kept)
+        })
+        .await;
+    }
+    let log = bridge.log();
+    assert!(!log.to_lowercase().contains("permissions violation"), "{log}");
+}
+
+#[tokio::test]
+async fn the_bridge_misses_each_permission_that_is_taken_away() {
+    let own = permissions("presence-bridge");
+    assert!(own.len() > 10, "{own:?}");
+    let missed = futures::stream::iter(own).map(|(number, permission)| async move {
+        let (nats, store) = (nats(&without(number)).await, Store::start().await);
+        let _changes = leave_changes(&store).await;
+        let bridge = bridge(&nats, &store).await.start_unready().await;
+        let stem = permission.trim_end_matches(['*', '>']);
+        eventually(&format!("{permission} to be missed"), SOON, async || {
+            tell_all(&nats).await;
+            let log = bridge.log();
+            seen(is_missed(stem, &log), log)
+        })
+        .await;
+    });
+    missed.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
 
 /// A client comes to the gateway, identifies itself and sends a heartbeat.

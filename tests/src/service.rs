@@ -98,6 +98,11 @@ impl ServiceBuilder {
         self
     }
 
+    /// With several of them.
+    pub fn envs(self, variables: &[(&str, &str)]) -> Self {
+        variables.iter().fold(self, |builder, (name, value)| builder.env(name, value))
+    }
+
     /// On that store.
     pub fn store(self, store: &Store) -> Self {
         self.env("REDIS_URL", store.url())
@@ -105,9 +110,9 @@ impl ServiceBuilder {
 
     /// On that NATS.
     pub fn nats(self, nats: &Nats) -> Self {
-        let user = if self.binary == "presence-gateway" { "presence-gateway" } else { "presence" };
-        let url = nats.url_of(user);
-        self.env("NATS_URL", url)
+        // A service has a gateway inside, and may do what both may.
+        let user = if self.binary == "presence-service" { "presence" } else { self.binary };
+        self.env("NATS_URL", nats.url_of(user))
     }
 
     /// With short times, in seconds: `HEARTBEAT_TIMEOUT`, and everything else that waits for it as short as it may be.
