@@ -22,9 +22,10 @@ const BUILD_VARIABLES: [&str; 7] =
 pub struct Emulator {
     api: Api,
     port: u16,
+    variables: Vec<(String, String)>,
     process: Process,
     // Dropped after the process that writes to it.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Emulator {
@@ -41,23 +42,18 @@ impl Emulator {
         ours("sweep-timeouts");
         let dir = tempfile::Builder::new().prefix("emulator.").tempdir().unwrap();
         let port = free_port();
-        let target = profile_dir();
-        let mut command = Command::new(tool("CARGO_LAMBDA_BIN"));
-        command
-            .env_clear()
-            .envs(BUILD_VARIABLES.iter().filter_map(|name| Some((name, variable(name)?))))
-            .args(["lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port"])
-            .arg(port.to_string())
-            .current_dir(workspace())
-            .env("CARGO_TARGET_DIR", target.parent().unwrap())
-            .env("CARGO_NET_OFFLINE", "true")
-            .env("REDIS_URL", store.url())
-            .env("NATS_URL", nats.url_of("presence-functions"))
-            .env("JWT_DEVELOPMENT_TOKENS", "on")
-            .envs(variables.iter().copied());
-        let mut process = Process::start("cargo lambda watch", &mut command, dir.path());
-        process.wait_until_up(port, async || true).await;
-        Self { api: Api::at(port), port, process, _dir: dir }
+        let (store, nats) = (store.url(), nats.url_of("presence-functions"));
+        let always = [("REDIS_URL", store.as_str()), ("NATS_URL", nats.as_str()), ("JWT_DEVELOPMENT_TOKENS", "on")];
+        let variables = always.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables: Vec<(String, String)> = variables.collect();
+        let process = spawn(port, &variables, &dir).await;
+        Self { api: Api::at(port), port, variables, process, dir }
+    }
+
+    /// Ends it and its functions as the crash of a machine does, whatever they are at, and starts it again on its port.
+    pub async fn crash_and_restart(&mut self) {
+        self.process.kill_with_descendants();
+        self.process = spawn(self.port, &self.variables, &self.dir).await;
     }
 
     /// Invokes a function as Lambda's API does: the status, which is 500 for a function error, and what the function says.
@@ -66,11 +62,6 @@ impl Emulator {
         let request = Request::post(path).body(Bytes::from(event.to_string())).unwrap();
         let answer = self.send(request).await;
         (answer.status, answer.json())
-    }
-
-    /// Where it is, for clients of Lambda and of the API.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Everything it and its functions logged so far.
@@ -82,6 +73,23 @@ impl Emulator {
     pub async fn stop(mut self) {
         self.process.terminate().await;
     }
+}
+
+async fn spawn(port: u16, variables: &[(String, String)], dir: &TempDir) -> Process {
+    let target = profile_dir();
+    let mut command = Command::new(tool("CARGO_LAMBDA_BIN"));
+    command
+        .env_clear()
+        .envs(BUILD_VARIABLES.iter().filter_map(|name| Some((name, variable(name)?))))
+        .args(["lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port"])
+        .arg(port.to_string())
+        .current_dir(workspace())
+        .env("CARGO_TARGET_DIR", target.parent().unwrap())
+        .env("CARGO_NET_OFFLINE", "true")
+        .envs(variables.iter().map(|(name, value)| (name, value)));
+    let mut process = Process::start("cargo lambda watch", &mut command, dir.path());
+    process.wait_until_up(port, async || true).await;
+    process
 }
 
 impl Deref for Emulator {

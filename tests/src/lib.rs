@@ -13,7 +13,6 @@
 mod access;
 mod api;
 mod binaries;
-mod bridge;
 mod browser;
 mod emulator;
 mod eventually;
@@ -28,7 +27,6 @@ mod user;
 pub use access::{Access, PASSWORD, documented_acl, documented_nats};
 pub use api::{Answer, Api};
 pub use binaries::{tool, workspace};
-pub use bridge::Bridge;
 pub use browser::{Browser, Look, Window};
 pub use emulator::Emulator;
 pub use eventually::{eventually, seen};

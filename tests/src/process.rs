@@ -78,6 +78,24 @@ impl Process {
         let _ = fs::remove_file(&self.pid_file);
     }
 
+    /// The same for everything that it started, and that they started.
+    pub fn kill_with_descendants(&mut self) {
+        let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("ps runs");
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        let processes: Vec<(i32, i32)> = listed.lines().filter_map(child_and_parent).collect();
+        let mut doomed: Vec<i32> = i32::try_from(self.child.id()).into_iter().collect();
+        let mut next = 0;
+        while let Some(parent) = doomed.get(next).copied() {
+            doomed.extend(processes.iter().filter(|(_, of)| *of == parent).map(|(child, _)| child));
+            next += 1;
+        }
+        // The parent first, so that it starts nothing anew.
+        for pid in doomed.into_iter().filter_map(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        self.kill();
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has, with its status.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
@@ -112,6 +130,12 @@ impl Process {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
+}
+
+/// A line of `ps`.
+fn child_and_parent(line: &str) -> Option<(i32, i32)> {
+    let (child, parent) = line.trim().split_once(char::is_whitespace)?;
+    Some((child.parse().ok()?, parent.trim().parse().ok()?))
 }
 
 impl Drop for Process {

@@ -166,6 +166,37 @@ async fn the_schedule_alone_tells_of_silence_and_reads_need_nobody_to() {
 }
 
 #[tokio::test]
+async fn after_the_store_was_away_the_schedule_holds_expiries_for_one_interval() {
+    let mut world = World::with(&[("HEARTBEAT_INTERVAL", "4"), ("HEARTBEAT_TIMEOUT", "5")]).await;
+    let once = json!({ "once": true });
+    let user = User::new();
+    world.done(OPENED, &[session(&user, "a")]).await;
+    assert_eq!(world.emulator.invoke("sweep-timeouts", &once).await.0, 200);
+    world.store.kill();
+    let since = now_ms();
+    eventually("the deadline to pass", SOON, async || {
+        let (status, answer) = world.emulator.invoke("sweep-timeouts", &once).await;
+        assert_eq!((status, &answer["errorType"]), (500, &json!("Unavailable")), "{answer}");
+        seen(now_ms() > since + 5500, ())
+    })
+    .await;
+    world.store.restart().await;
+    let (_, held) = eventually("a pass", SOON, async || {
+        let answer = world.emulator.invoke("sweep-timeouts", &once).await;
+        seen(answer.0 == 200, answer)
+    })
+    .await;
+    assert_eq!((&held["held"], &held["expired"]), (&json!(true), &json!(0)), "{held}");
+    let over = eventually("the hold to be over", SOON, async || {
+        let (_, summary) = world.emulator.invoke("sweep-timeouts", &once).await;
+        seen(summary["held"] == false, summary)
+    })
+    .await;
+    assert_eq!(over["expired"], 1, "{over}");
+    world.emulator.stop().await;
+}
+
+#[tokio::test]
 async fn where_a_process_ticks_the_schedule_makes_one_pass() {
     let world = World::with(&[]).await;
     let service = Service::start(&world.store, &world.nats).await;

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use presence_tests::{Bridge, Emulator, JetStream, Nats, Store, tool, workspace};
+use presence_tests::{Emulator, JetStream, Nats, Service, Store, tool, workspace};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -44,20 +44,20 @@ async fn tell(stories: Stories, url: &str, nats: &Nats) {
 #[tokio::test]
 async fn a_python_client_is_understood_by_the_service() {
     let world = World::start().await;
-    tell(Stories::All, &format!("http://127.0.0.1:{}", world.service.port()), &world.nats).await;
+    tell(Stories::All, &world.service.url(), &world.nats).await;
 }
 
 #[tokio::test]
 async fn a_python_client_hears_of_silence_from_the_service() {
     let world = World::with(|service| service.heartbeat_timeout(2)).await;
-    tell(Stories::Silence, &format!("http://127.0.0.1:{}", world.service.port()), &world.nats).await;
+    tell(Stories::Silence, &world.service.url(), &world.nats).await;
 }
 
 /// The same without the service: the bridge brings the messages to the functions, and sweeps.
 async fn tell_functions(stories: Stories, variables: &[(&str, &str)]) {
     let (store, nats) = (Store::start().await, Nats::start(JetStream::On).await);
     let emulator = Emulator::start_with(&store, &nats, variables).await;
-    let bridge = Bridge::start(&store, &nats, &emulator, variables).await;
+    let bridge = Service::bridge_to(&emulator).store(&store).nats(&nats).envs(variables).start().await;
     tell(stories, &emulator.url(), &nats).await;
     drop(bridge);
     emulator.stop().await;

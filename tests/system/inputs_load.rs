@@ -1,26 +1,13 @@
 //! Many inputs at once, and inputs in the middle of other load.
 
-use std::time::Duration;
-
 use presence_tests::{Api, JetStream, Service, User, eventually, now_ms, seen};
 use serde_json::{Value, json};
 
+use crate::arrivals::until_online;
 use crate::world::{SOON, World, millis};
 
 const OPENED: &str = "gateway.connection.opened";
 const HEARTBEAT: &str = "gateway.heartbeat.received";
-
-async fn until_online(service: &Service, users: &[User]) {
-    let everyone: Vec<&User> = users.iter().collect();
-    eventually("everyone to be online", Duration::from_secs(60), async || {
-        let mut online = 0;
-        for some in everyone.chunks(500) {
-            online += service.presences(some).await.iter().filter(|one| one["status"] == "online").count();
-        }
-        seen(online == everyone.len(), online)
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn one_poison_message_among_a_hundred_is_kept_whole_and_the_others_count() {

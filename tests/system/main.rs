@@ -7,6 +7,8 @@
     reason = "these are tests, and their helpers fail as tests do"
 )]
 
+mod arrivals;
+mod bridge_crashes;
 mod bridge_process;
 mod devices;
 mod documented_keys;
