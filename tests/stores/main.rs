@@ -5,5 +5,6 @@
 mod clock;
 mod conformance;
 mod histories;
+mod renewing;
 mod sweeping;
 mod world;

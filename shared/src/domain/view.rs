@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::record::{RunningActivity, UserRecord, Voice};
+use super::session::Session;
 use super::timeline::Timeline;
-use super::{Activity, Own, Platform, Presence, Rules, Status, Timestamp};
+use super::{Activity, Own, Platform, Presence, Rules, SessionId, Status, Timestamp};
 
 impl UserRecord {
     /// What only the user themself may see of it.
@@ -37,9 +38,20 @@ impl UserRecord {
         self.last_sign_of_life().map(|seen| self.gone_at(seen) + rules.last_seen_ttl)
     }
 
-    /// Whether more than one thing keeps the user online, so that renewing one of them does not move the next deadline.
-    pub fn is_shared_by_several(&self, rules: &Rules) -> bool {
-        self.timeline(rules).live(self.settled_at).nth(1).is_some()
+    /// The session that a store may renew the short way: it is all that keeps a visible user online, and the last that is
+    /// known of them. So its heartbeats move the next deadline and `last_seen`, and change nothing else that others see.
+    pub fn renewable_session(&self, rules: &Rules) -> Option<&SessionId> {
+        let timeline = self.timeline(rules);
+        let mut live = timeline.live(self.settled_at);
+        if !self.choice.intent.is_visible() || live.next().is_none() || live.next().is_some() {
+            return None;
+        }
+        let (last_sign, settled) = (self.last_sign_of_life(), self.settled_at);
+        let is_live = |session: &Session| session.over_at(rules).is_some_and(|over| settled < over);
+        let is_it = |session: &Session| !session.is_closed() && session.since.is_some() && is_live(session);
+        let mut sessions = self.sessions.iter().filter(|(_, session)| is_it(session));
+        let (id, session) = sessions.next().filter(|_| sessions.next().is_none())?;
+        (session.heartbeat == last_sign).then_some(id)
     }
 
     pub(super) fn timeline(&self, rules: &Rules) -> Timeline {

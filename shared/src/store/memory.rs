@@ -137,12 +137,11 @@ impl State {
     fn touch(&mut self, heartbeat: &Heartbeat, now: Timestamp, rules: &Rules) -> Option<Timestamp> {
         let user = self.users.get_mut(&heartbeat.user_id)?;
         let record = &mut user.record;
-        let plain =
-            record.pending.is_empty() && record.choice.intent.is_visible() && !record.is_shared_by_several(rules);
-        let settled = record.settled_at.max(now);
-        let session = record.sessions.get_mut(&heartbeat.session_id).filter(|_| plain)?;
-        let lives = |beat: Timestamp| beat + rules.heartbeat_timeout > settled;
-        let known = session.heartbeat.filter(|beat| !session.is_closed() && lives(*beat))?;
+        if !record.pending.is_empty() || record.renewable_session(rules) != Some(&heartbeat.session_id) {
+            return None;
+        }
+        let session = record.sessions.get_mut(&heartbeat.session_id)?;
+        let known = session.heartbeat.filter(|beat| now < *beat + rules.heartbeat_timeout)?;
         if heartbeat.at > known {
             session.touch(heartbeat.at);
             user.revision += 1;

@@ -6,6 +6,7 @@ mod session;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+pub(super) use self::session::fixed;
 use self::session::{encode_session, parse_session};
 use super::keys;
 use crate::domain::{
@@ -19,6 +20,8 @@ pub(in crate::store) type Fields = BTreeMap<String, String>;
 
 /// The schema that this release writes. It reads every schema up to this one.
 const SCHEMA: u32 = 1;
+/// What stands in [`keys::PENDING`] if no session can be renewed the short way once that is told.
+const NONE_RENEWABLE: &str = "1";
 
 /// The record as its hash is to be, but for the revision.
 pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
@@ -44,9 +47,6 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
     set(keys::SCHEMA, SCHEMA.to_string());
     set(keys::VERSION, record.version.to_string());
     set(keys::SETTLED_AT, record.settled_at.millis().to_string());
-    if record.is_shared_by_several(rules) {
-        set(keys::SEVERAL, "1".to_owned());
-    }
     if record.choice != Choice::default() {
         let choices = [record.choice].into_iter().chain(record.earlier_choices.iter().copied());
         set(keys::INTENT, choices.map(|choice| intent(&choice)).collect::<Vec<_>>().join(";"));
@@ -92,18 +92,20 @@ pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
     if !record.updates.is_empty() {
         set(keys::UPDATES, moments(&record.updates));
     }
-    if !record.pending.is_empty() {
-        set(keys::PENDING, record.pending.len().to_string());
+    let renewable = record.renewable_session(rules);
+    let is_told = record.pending.is_empty();
+    if !is_told {
+        set(keys::PENDING, renewable.map_or_else(|| NONE_RENEWABLE.to_owned(), keys::session));
     }
     for (id, session) in &record.sessions {
-        set(&keys::session(id), encode_session(session));
+        set(&keys::session(id), encode_session(session, is_told && renewable == Some(id)));
     }
     fields
 }
 
 /// Whether a field is one that [`encode`] writes, so that it is to go when it is not written any more.
 pub(super) fn is_ours(field: &str) -> bool {
-    const OURS: [&str; 20] = [
+    const OURS: [&str; 19] = [
         keys::STATUS,
         keys::CUSTOM_STATUS,
         keys::ACTIVITY_TYPE,
@@ -112,7 +114,6 @@ pub(super) fn is_ours(field: &str) -> bool {
         keys::LAST_SEEN,
         keys::VERSION,
         keys::SETTLED_AT,
-        keys::SEVERAL,
         keys::INTENT,
         keys::CUSTOM,
         keys::LAST_SIGN,
@@ -126,6 +127,14 @@ pub(super) fn is_ours(field: &str) -> bool {
         keys::PENDING,
     ];
     OURS.contains(&field) || field.starts_with(keys::SESSION)
+}
+
+/// The field of the session that a heartbeat may renew without a commit, or could once what is pending is confirmed.
+pub(super) fn renewable(fields: &Fields) -> Option<(&String, &String)> {
+    let named = fields.get(keys::PENDING);
+    let sessions = fields.range(keys::SESSION.to_owned()..).take_while(|(name, _)| name.starts_with(keys::SESSION));
+    let is_it = |name: &String, value: &String| Some(name) == named || value.starts_with(|c: char| c.is_uppercase());
+    sessions.into_iter().find(|(name, value)| is_it(name, value))
 }
 
 /// The record that a hash holds.

@@ -7,13 +7,14 @@ use std::future::Future;
 use std::sync::RwLock;
 use std::time::Duration;
 
+use futures::future::join_all;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError,
-    RedisFuture, RedisResult, TlsCertificates, Value,
+    RedisFuture, RedisResult, Script, ServerErrorKind, TlsCertificates, Value,
 };
 
 use crate::store::StoreError;
@@ -24,6 +25,11 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a command may take with its one repetition on a fresh connection.
 const OVERALL_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How many commands are sent together. A server works them off in a small part of the time that it has for them.
+const PIPELINE: usize = 1000;
+/// What a server says that does not know a script.
+const UNKNOWN_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
 
 /// The shared connection.
 pub(super) struct Connection {
@@ -104,6 +110,65 @@ impl Connection {
         }
     }
 
+    /// Runs commands of which none depends on another, at most [`PIPELINE`] at a time, so that each part ends in time
+    /// however many there are. One answer for each, in its place. If they call a script it is loaded where it is not
+    /// known.
+    pub(super) async fn run_all(&self, commands: Vec<Cmd>, script: Option<&Script>) -> Vec<Result<Value, StoreError>> {
+        if self.is_cluster() {
+            return join_all(commands.iter().map(|command| self.run_one(command, script))).await;
+        }
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut commands = commands.into_iter().peekable();
+        while commands.peek().is_some() {
+            let mut pipeline = Pipeline::new();
+            for command in commands.by_ref().take(PIPELINE) {
+                pipeline.add_command(command);
+            }
+            match self.run_pipeline(&pipeline, script).await {
+                Ok(values) => answers.extend(values.into_iter().map(told)),
+                Err(error) => answers.extend((0..pipeline.len()).map(|_| Err(error.clone()))),
+            }
+        }
+        answers
+    }
+
+    async fn run_pipeline(&self, pipeline: &Pipeline, script: Option<&Script>) -> Result<Vec<Value>, StoreError> {
+        let send = |mut handle: Handle| async move { handle.req_packed_commands(pipeline, 0, pipeline.len()).await };
+        let values = self.run(send).await?;
+        match script {
+            Some(script) if values.iter().any(is_unknown_script) => {
+                self.load(script).await?;
+                self.run(send).await
+            }
+            _ => Ok(values),
+        }
+    }
+
+    async fn run_one(&self, command: &Cmd, script: Option<&Script>) -> Result<Value, StoreError> {
+        let send = |mut handle: Handle| async move {
+            match handle.req_packed_command(command).await {
+                Err(error) if error.kind() == UNKNOWN_SCRIPT => Ok(None),
+                answer => answer.map(Some),
+            }
+        };
+        let mut value = self.run(send).await?;
+        if let (None, Some(script)) = (&value, script) {
+            self.load(script).await?;
+            value = self.run(send).await?;
+        }
+        value.map_or_else(|| Err(StoreError::Unavailable("NOSCRIPT".to_owned())), told)
+    }
+
+    async fn load(&self, script: &Script) -> Result<(), StoreError> {
+        let load = |mut handle: Handle| async move { script.prepare_invoke().load_async(&mut handle).await };
+        self.run(load).await.map(drop)
+    }
+
+    /// Whether keys of different slots can't be touched by one command.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(_))
+    }
+
     fn current(&self) -> (u64, Handle) {
         let current = self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         current.clone()
@@ -137,6 +202,15 @@ impl Target {
             }
         }
     }
+}
+
+/// What a server says of one command among others.
+fn told(value: Value) -> Result<Value, StoreError> {
+    value.extract_error().map_err(classify)
+}
+
+fn is_unknown_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
 }
 
 /// What Redis refuses for a time, as while it loads its data or fails over, is as good as being away.

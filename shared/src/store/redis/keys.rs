@@ -67,7 +67,6 @@ pub(super) const SCHEMA: &str = "z";
 pub(super) const REVISION: &str = "r";
 pub(super) const VERSION: &str = "v";
 pub(super) const SETTLED_AT: &str = "t";
-pub(super) const SEVERAL: &str = "m";
 pub(super) const INTENT: &str = "i";
 pub(super) const CUSTOM: &str = "c";
 pub(super) const LAST_SIGN: &str = "n";

@@ -2,17 +2,21 @@
 //! the scripts in `scripts/`: each touches the keys of one slot and declares them.
 
 mod codec;
+mod commit;
 mod connection;
 mod keys;
+mod load;
+mod renew;
+mod scripts;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::{join_all, try_join_all};
-use redis::{FromRedisValue, Script, ScriptInvocation, cmd};
+use redis::{Cmd, FromRedisValue, Script, Value, cmd};
 
 use self::connection::Connection;
+use self::scripts::{Scripts, call};
 use super::{
     Change, Committed, Due, Ending, Heartbeat, Index, Loaded, PresenceStore, StoreError, TICKER_SIGN, shard_of,
 };
@@ -23,10 +27,6 @@ pub(in crate::store) type Stored = codec::Fields;
 
 /// How long a user's hash lives after the last commit or heartbeat.
 const USER_TTL: Duration = Duration::from_secs(300);
-/// How long the replicas may take to have the choice of invisible. Less than one command may take.
-const REPLICAS_TIMEOUT: Duration = Duration::from_millis(300);
-/// The script of a commit.
-const COMMIT: &str = include_str!("scripts/commit.lua");
 /// How long a sweeper keeps a shard that it does not give back.
 const SWEEPER_LEASE: Duration = Duration::from_secs(2);
 
@@ -49,17 +49,6 @@ pub struct RedisStore {
     scripts: Scripts,
 }
 
-/// Loaded into the server when it does not know them, also after it has forgotten them.
-struct Scripts {
-    commit: Script,
-    confirm: Script,
-    touch: Script,
-    reindex: Script,
-    dismiss: Script,
-    release: Script,
-    start_typing: Script,
-}
-
 impl RedisStore {
     /// Prepares the store; nothing is sent yet. Fails if the URL can't be used.
     pub fn new(config: &RedisConfig, rules: Rules) -> Result<Self, StoreError> {
@@ -70,123 +59,32 @@ impl RedisStore {
     pub fn trusting(config: &RedisConfig, rules: Rules, authorities: Option<&[u8]>) -> Result<Self, StoreError> {
         let connection = Connection::new(&config.url, config.cluster, authorities)
             .map_err(|error| StoreError::Unavailable(format!("REDIS_URL can't be used: {}", error.category())))?;
-        let scripts = Scripts {
-            commit: Script::new(COMMIT),
-            confirm: Script::new(include_str!("scripts/confirm.lua")),
-            touch: Script::new(include_str!("scripts/touch.lua")),
-            reindex: Script::new(include_str!("scripts/reindex.lua")),
-            dismiss: Script::new(include_str!("scripts/dismiss.lua")),
-            release: Script::new(include_str!("scripts/release.lua")),
-            start_typing: Script::new(include_str!("scripts/start_typing.lua")),
-        };
-        Ok(Self { connection, rules, wait_replicas: config.wait_replicas, scripts })
+        Ok(Self { connection, rules, wait_replicas: config.wait_replicas, scripts: Scripts::new() })
     }
 
-    async fn load_one(&self, user: UserId) -> Result<Loaded, StoreError> {
-        let stored: Stored = self.query(cmd("HGETALL").arg(keys::user(user))).await?;
-        if stored.is_empty() {
-            return self.load_forgotten(user).await;
-        }
-        let mut record = codec::decode(user, &stored)?;
-        if stored.contains_key(keys::PENDING) {
-            let pending: Option<String> = self.query(cmd("GET").arg(keys::pending(user))).await?;
-            record.pending = pending.map_or_else(|| Ok(Vec::new()), |text| codec::decode_pending(&text))?;
-        }
-        let revision = stored.get(keys::REVISION).and_then(|text| text.parse().ok());
-        let revision = revision.ok_or_else(|| StoreError::Corrupt("a user's record without a revision".to_owned()))?;
-        Ok(Loaded { record, revision: Some(revision), stored })
-    }
-
-    /// A user whose hash is gone: what outlives it, and whether they are still to be told offline.
-    async fn load_forgotten(&self, user: UserId) -> Result<Loaded, StoreError> {
-        let (mut profile, mut deadline) = (cmd("HGETALL"), cmd("ZSCORE"));
-        profile.arg(keys::profile(user));
-        deadline.arg(keys::index(Index::Deadlines, shard_of(user))).arg(member(user));
-        let (profile, deadline): (Stored, Option<f64>) =
-            futures::try_join!(self.query(&profile), self.query(&deadline))?;
-        let mut record = codec::decode_profile(user, &profile)?;
-        record.lapsed = deadline.map(|score| Timestamp::from_millis(score as i64));
-        Ok(Loaded { record, revision: None, stored: Stored::new() })
-    }
-
-    async fn commit_one(&self, change: &Change) -> Result<Committed, StoreError> {
-        let (record, loaded) = (&change.record, &change.loaded);
-        let revision = (loaded.revision.unwrap_or_default() + 1).max(record.settled_at.millis() as u64);
-        let mut fields = codec::encode(record, &self.rules);
-        fields.insert(keys::REVISION.to_owned(), revision.to_string());
-        let gone = loaded.stored.keys().filter(|name| codec::is_ours(name) && !fields.contains_key(*name));
-        let gone: Vec<&String> = gone.collect();
-        // The mark of what is pending may be gone since the load: confirming takes it out and raises no revision.
-        let stands = |name: &str, value: &String| name != keys::PENDING && loaded.stored.get(name) == Some(value);
-        let set = fields.iter().filter(|(name, value)| !stands(name, value));
-        let set: Vec<(&String, &String)> = set.collect();
-
-        let mut arguments = vec![loaded.revision.map_or_else(String::new, |revision| revision.to_string())];
-        arguments.push(USER_TTL.as_secs().to_string());
-        arguments.push(codec::encode_pending(&record.pending));
-        arguments.push(gone.len().to_string());
-        arguments.extend(gone.into_iter().cloned());
-        arguments.push(set.len().to_string());
-        arguments.extend(set.into_iter().flat_map(|(name, value)| [name.clone(), value.clone()]));
-        if change.durable {
-            let expires_at = codec::profile_expires_at(record, &self.rules);
-            arguments.push(expires_at.map_or(0, Timestamp::millis).to_string());
-            arguments.extend(codec::encode_profile(record).into_iter().flat_map(|(name, value)| [name, value]));
-        }
-        let user = record.user_id;
-        let keys = [keys::user(user), keys::profile(user), keys::pending(user)];
-        let hides = loaded.record.choice.intent.is_visible() && !record.choice.intent.is_visible();
-        let written = if hides && self.wait_replicas > 0 {
-            self.commit_and_wait(&keys, &arguments).await?
-        } else {
-            self.invoke(self.scripts.commit.key(&keys).arg(&arguments)).await?
-        };
-        Ok(if written { Committed::Done(revision) } else { Committed::Conflict })
-    }
-
-    /// A commit that counts only once so many replicas have it too, so that a failover makes nobody visible. Sent as
-    /// one, because the server waits for what came over the same connection.
-    async fn commit_and_wait(&self, keys: &[String], arguments: &[String]) -> Result<bool, StoreError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("EVAL").arg(COMMIT).arg(keys.len()).arg(keys).arg(arguments);
-        pipeline.cmd("WAIT").arg(self.wait_replicas).arg(REPLICAS_TIMEOUT.as_millis() as u64);
-        let pipeline = &pipeline;
-        let (written, replicas): (bool, u32) =
-            self.connection.run(|mut handle| async move { pipeline.query_async(&mut handle).await }).await?;
-        if written && replicas < self.wait_replicas {
-            return Err(StoreError::Unavailable(format!("only {replicas} replicas have the choice of invisible")));
-        }
-        Ok(written)
-    }
-
-    async fn confirm_one(&self, user: UserId, revision: u64) -> Result<(), StoreError> {
-        let mut call = self.scripts.confirm.key(keys::user(user));
-        call.key(keys::pending(user)).arg(revision).arg(USER_TTL.as_secs());
-        self.invoke(&call).await
-    }
-
-    /// The session's deadline, or none if the heartbeat must be decided in full.
-    async fn touch_one(&self, heartbeat: &Heartbeat, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let mut call = self.scripts.touch.key(keys::user(heartbeat.user_id));
-        call.arg(keys::session(&heartbeat.session_id)).arg(heartbeat.at.millis()).arg(now.millis());
-        call.arg(self.rules.heartbeat_timeout.as_millis() as u64).arg(USER_TTL.as_secs());
-        let deadline: i64 = self.invoke(&call).await?;
-        Ok((deadline > 0).then_some(Timestamp::from_millis(deadline)))
-    }
-
-    /// Adds to an index, or moves within it, many users at once.
+    /// Sets when to look at many users.
     async fn index(&self, index: Index, entries: impl Iterator<Item = (UserId, Timestamp)>) -> Result<(), StoreError> {
-        let mut shards: BTreeMap<u8, redis::Cmd> = BTreeMap::new();
+        self.add(index, None, entries).await
+    }
+
+    /// Adds to an index, or moves within it, many users at once; with an option of `ZADD`.
+    async fn add(
+        &self,
+        index: Index,
+        option: Option<&str>,
+        entries: impl Iterator<Item = (UserId, Timestamp)>,
+    ) -> Result<(), StoreError> {
+        let mut shards: BTreeMap<u8, Cmd> = BTreeMap::new();
         for (user, at) in entries {
             let shard = shard_of(user);
             let command = shards.entry(shard).or_insert_with(|| {
                 let mut command = cmd("ZADD");
-                command.arg(keys::index(index, shard));
+                command.arg(keys::index(index, shard)).arg(option);
                 command
             });
             command.arg(at.millis()).arg(member(user));
         }
-        try_join_all(shards.values().map(|command| self.query::<()>(command))).await.map(drop)
+        all_done(self.connection.run_all(shards.into_values().collect(), None).await)
     }
 
     /// Runs one script on each shard that has users.
@@ -196,21 +94,22 @@ impl RedisStore {
         index: Index,
         users: impl Iterator<Item = (UserId, Vec<String>)>,
     ) -> Result<(), StoreError> {
-        let mut shards = BTreeMap::new();
+        let mut shards: BTreeMap<u8, Cmd> = BTreeMap::new();
         for (user, arguments) in users {
             let shard = shard_of(user);
-            let call = shards.entry(shard).or_insert_with(|| script.key(keys::index(index, shard)));
-            call.arg(member(user)).arg(arguments);
+            let command = shards.entry(shard).or_insert_with(|| call(script, &[keys::index(index, shard)]));
+            command.arg(member(user)).arg(arguments);
         }
-        try_join_all(shards.values().map(|call| self.invoke::<()>(call))).await.map(drop)
+        all_done(self.connection.run_all(shards.into_values().collect(), Some(script)).await)
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         self.connection.run(|mut handle| async move { command.query_async(&mut handle).await }).await
     }
 
-    async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        self.connection.run(|mut handle| async move { call.invoke_async(&mut handle).await }).await
+    async fn invoke<T: FromRedisValue>(&self, script: &Script, command: Cmd) -> Result<T, StoreError> {
+        let answer = self.connection.run_all(vec![command], Some(script)).await.pop();
+        answer.map_or_else(|| Err(StoreError::Corrupt("no answer".to_owned())), read)
     }
 }
 
@@ -222,7 +121,7 @@ impl PresenceStore for RedisStore {
     }
 
     async fn load(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
-        join_all(users.iter().map(|user| self.load_one(*user))).await
+        self.load_all(users).await
     }
 
     async fn commit(&self, changes: &[Change]) -> Vec<Result<Committed, StoreError>> {
@@ -230,7 +129,7 @@ impl PresenceStore for RedisStore {
         if let Err(error) = self.index(Index::Reminders, reminders).await {
             return changes.iter().map(|_| Err(error.clone())).collect();
         }
-        join_all(changes.iter().map(|change| self.commit_one(change))).await
+        self.commit_all(changes).await
     }
 
     async fn finish(&self, endings: &[Ending]) -> Result<(), StoreError> {
@@ -239,7 +138,7 @@ impl PresenceStore for RedisStore {
             moves.map(|ending| (ending.user_id, vec![moment(ending.old_deadline), moment(ending.new_deadline)]));
         let moved = self.on_shards(&self.scripts.reindex, Index::Deadlines, moves);
         let published = endings.iter().filter_map(|ending| Some((ending.user_id, ending.published?)));
-        let confirmed = try_join_all(published.map(|(user, revision)| self.confirm_one(user, revision)));
+        let confirmed = self.confirm_all(published);
         futures::try_join!(moved, confirmed)?;
 
         let done = endings.iter().filter(|ending| ending.new_reminder.is_none() && ending.old_reminder.is_some());
@@ -251,13 +150,7 @@ impl PresenceStore for RedisStore {
     }
 
     async fn touch(&self, heartbeats: &[Heartbeat], now: Timestamp) -> Vec<Result<bool, StoreError>> {
-        let touched = join_all(heartbeats.iter().map(|heartbeat| self.touch_one(heartbeat, now))).await;
-        let renewed = heartbeats.iter().zip(&touched);
-        let renewed = renewed.filter_map(|(beat, result)| Some((beat.user_id, (*result.as_ref().ok()?)?)));
-        if let Err(error) = self.index(Index::Deadlines, renewed).await {
-            return heartbeats.iter().map(|_| Err(error.clone())).collect();
-        }
-        touched.into_iter().map(|result| result.map(|deadline| deadline.is_some())).collect()
+        self.renew(heartbeats, now).await
     }
 
     async fn due(&self, index: Index, shard: u8, now: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
@@ -292,9 +185,9 @@ impl PresenceStore for RedisStore {
     }
 
     async fn release_shard(&self, shard: u8, sweeper: &str) -> Result<(), StoreError> {
-        let mut call = self.scripts.release.key(keys::sweeper(shard));
-        call.arg(sweeper);
-        self.invoke(&call).await
+        let mut command = call(&self.scripts.release, &[keys::sweeper(shard)]);
+        command.arg(sweeper);
+        self.invoke(&self.scripts.release, command).await
     }
 
     async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -319,11 +212,11 @@ impl PresenceStore for RedisStore {
     }
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
-        let mut call = self.scripts.start_typing.key(keys::typing(channel));
-        call.key(keys::typing_told(channel));
-        call.arg(member(user)).arg(unix_seconds(now));
-        call.arg(self.rules.typing_timeout.as_secs_f64()).arg(TYPING_REPEAT.as_secs_f64());
-        self.invoke(&call).await
+        let keys = [keys::typing(channel), keys::typing_told(channel)];
+        let mut command = call(&self.scripts.start_typing, &keys);
+        command.arg(member(user)).arg(unix_seconds(now));
+        command.arg(self.rules.typing_timeout.as_secs_f64()).arg(TYPING_REPEAT.as_secs_f64());
+        self.invoke(&self.scripts.start_typing, command).await
     }
 
     async fn untell_typing(&self, channel: ChannelId, user: UserId) -> Result<(), StoreError> {
@@ -343,6 +236,16 @@ impl PresenceStore for RedisStore {
         };
         entries.into_iter().map(typist).collect()
     }
+}
+
+/// What an answer says.
+fn read<T: FromRedisValue>(answer: Result<Value, StoreError>) -> Result<T, StoreError> {
+    T::from_redis_value(answer?).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+/// Whether every command succeeded.
+fn all_done(answers: Vec<Result<Value, StoreError>>) -> Result<(), StoreError> {
+    answers.into_iter().try_for_each(|answer| answer.map(drop))
 }
 
 /// How a user is written in the indexes and in the typing sets.

@@ -3,28 +3,32 @@
 use super::parse_moment;
 use crate::domain::{Close, Mark, MarkKind, Platform, Session, Timestamp};
 
-/// `since,platform,heartbeat - since,heartbeat - previous`, and for what is unusual `,o<opened>` or `,a` (adopted),
-/// `,c<closed>/<ended>/<broke>` and `,e<earlier marks>`, each a letter and the time since `since`. The renewal script
-/// knows this form.
-pub(super) fn encode_session(session: &Session) -> String {
+/// The digits of a moment until the year 2286.
+const WIDTH: usize = 13;
+
+/// The letter of the platform, then the heartbeat, the one before it and since when the session lives, each as
+/// [`fixed`]; and for what is unusual `,o<opened>` or `,a` (adopted), `,c<closed>/<ended>/<broke>` and
+/// `,e<earlier marks>`, each a letter and the time since `since`.
+///
+/// A session that may be renewed the short way has a capital letter. The scripts know this form: that which renews
+/// moves the two heartbeats in their places, and that which confirms makes the letter a capital.
+pub(super) fn encode_session(session: &Session, is_renewable: bool) -> String {
     let base = session.since.or(session.heartbeat).unwrap_or_default();
-    let after = |from: Timestamp, to: Option<Timestamp>| {
-        to.map_or_else(String::new, |to| (to.millis() - from.millis()).to_string())
-    };
-    let platform = platform_letter(session.platform);
-    let gap = session.previous.map_or_else(String::new, |previous| after(previous, session.heartbeat));
-    let mut text = format!("{},{platform},{},{gap}", base.millis(), after(base, session.heartbeat));
-    if session.since.is_none() {
-        text.push_str(",n");
+    let mut text = platform_letter(session.platform).to_owned();
+    if is_renewable {
+        text.make_ascii_uppercase();
+    }
+    for at in [session.heartbeat, session.previous, session.since] {
+        text.push_str(&fixed(at));
     }
     match session.opened_at {
         None => text.push_str(",a"),
-        Some(opened) if Some(opened) != session.since => text.push_str(&format!(",o{}", opened.millis())),
+        Some(opened) if Some(opened) != session.since => text.push_str(&format!(",o{}", after(base, opened))),
         Some(_) => {}
     }
     if let Some(close) = session.closed {
-        let moment = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.millis().to_string());
-        text.push_str(&format!(",c{}/{}/{}", close.at.millis(), moment(close.ended_at), moment(close.broke_at)));
+        let moment = |at: Option<Timestamp>| at.map_or_else(String::new, |at| after(base, at).to_string());
+        text.push_str(&format!(",c{}/{}/{}", after(base, close.at), moment(close.ended_at), moment(close.broke_at)));
     }
     if !session.earlier.is_empty() {
         let marks = session.earlier.iter().map(|mark| encode_mark(base, mark));
@@ -41,7 +45,16 @@ fn encode_mark(base: Timestamp, mark: &Mark) -> String {
         MarkKind::Broke => ("k", None),
         MarkKind::Ended => ("x", None),
     };
-    format!("{kind}{}{}", platform.map_or("", platform_letter), mark.at.millis() - base.millis())
+    format!("{kind}{}{}", platform.map_or("", platform_letter), after(base, mark.at))
+}
+
+/// By how much one moment is after another, in ms.
+fn after(base: Timestamp, at: Timestamp) -> i64 {
+    at.millis() - base.millis()
+}
+
+fn parse_after(base: Timestamp, text: &str) -> Option<Timestamp> {
+    base.millis().checked_add(text.parse().ok()?).map(Timestamp::from_millis)
 }
 
 fn parse_mark(base: Timestamp, text: &str) -> Option<Mark> {
@@ -54,8 +67,8 @@ fn parse_mark(base: Timestamp, text: &str) -> Option<Mark> {
         ("x", None) => MarkKind::Ended,
         _ => return None,
     };
-    let offset: i64 = text.get(if platform.is_some() { 2 } else { 1 }..)?.parse().ok()?;
-    Some(Mark { at: Timestamp::from_millis(base.millis().checked_add(offset)?), kind })
+    let offset = text.get(if platform.is_some() { 2 } else { 1 }..)?;
+    Some(Mark { at: parse_after(base, offset)?, kind })
 }
 
 fn platform_letter(platform: Platform) -> &'static str {
@@ -71,20 +84,29 @@ fn parse_platform(letter: &str) -> Option<Platform> {
     }
 }
 
+/// A moment in milliseconds, or none, at its full width, so that a script finds what comes after it and compares texts
+/// as it would numbers.
+pub(in crate::store::redis) fn fixed(at: Option<Timestamp>) -> String {
+    format!("{:0WIDTH$}", at.unwrap_or_default().millis())
+}
+
+fn parse_fixed(text: &str) -> Option<Option<Timestamp>> {
+    Some(Some(parse_moment(text)?).filter(|at| *at != Timestamp::default()))
+}
+
 pub(super) fn parse_session(text: &str) -> Option<Session> {
     let mut parts = text.split(',');
-    let base = parse_moment(parts.next()?)?;
-    let platform = parse_platform(parts.next()?)?;
-    let offset = |text: &str| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(Some) };
-    let heartbeat = offset(parts.next()?)?.map(|offset| Timestamp::from_millis(base.millis() + offset));
-    let previous = match (heartbeat, offset(parts.next()?)?) {
-        (Some(heartbeat), Some(gap)) => Some(Timestamp::from_millis(heartbeat.millis() - gap)),
-        _ => None,
-    };
+    let (platform, moments) = parts.next()?.split_at_checked(1)?;
+    let moment = |place: usize| parse_fixed(moments.get(place * WIDTH..(place + 1) * WIDTH)?);
+    let (heartbeat, previous, since) = (moment(0)?, moment(1)?, moment(2)?);
+    if moments.len() != 3 * WIDTH {
+        return None;
+    }
+    let base = since.or(heartbeat).unwrap_or_default();
     let mut session = Session {
-        platform,
-        opened_at: Some(base),
-        since: Some(base),
+        platform: parse_platform(&platform.to_ascii_lowercase())?,
+        opened_at: since,
+        since,
         heartbeat,
         previous,
         closed: None,
@@ -92,14 +114,17 @@ pub(super) fn parse_session(text: &str) -> Option<Session> {
     };
     for unusual in parts {
         match (unusual.get(..1)?, unusual.get(1..)?) {
-            ("n", "") => session.since = None,
             ("a", "") => session.opened_at = None,
-            ("o", opened) => session.opened_at = Some(parse_moment(opened)?),
+            ("o", opened) => session.opened_at = Some(parse_after(base, opened)?),
             ("c", closes) => {
                 let mut moments = closes.split('/');
-                let at = parse_moment(moments.next()?)?;
+                let at = parse_after(base, moments.next()?)?;
                 let mut optional = || {
-                    moments.next().map(|text| if text.is_empty() { Some(None) } else { parse_moment(text).map(Some) })
+                    moments.next().map(
+                        |text| {
+                            if text.is_empty() { Some(None) } else { parse_after(base, text).map(Some) }
+                        },
+                    )
                 };
                 session.closed = Some(Close { at, ended_at: optional()??, broke_at: optional()?? });
             }
@@ -142,7 +167,10 @@ mod tests {
                 "beat" => session.renew(at(second), Some(Platform::Mobile), &rules),
                 _ => session.close(at(second), what == "break", &rules),
             }
-            assert_eq!(parse_session(&encode_session(&session)), Some(session.clone()), "{}", encode_session(&session));
+            for is_renewable in [false, true] {
+                let text = encode_session(&session, is_renewable);
+                assert_eq!(parse_session(&text), Some(session.clone()), "{text}");
+            }
             seen = session.earlier.len().max(seen);
         }
         assert!(seen > 3, "{session:?}");
@@ -155,7 +183,7 @@ mod tests {
         session.open(at(0), None, &Rules::default());
         for beat in 1..100 {
             session.renew(at(beat * 30), None, &Rules::default());
-            assert!(encode_session(&session).len() <= 64);
+            assert!(encode_session(&session, true).len() <= 64);
         }
     }
 }

@@ -1,15 +1,18 @@
 -- Writes a user's record if it is still the one that was loaded.
 -- KEYS: 1 the user's hash, 2 the user's profile, 3 what is pending
--- ARGV: expected revision ('' if there was no hash), seconds to live,
+-- ARGV: expected revision ('' if there was no hash),
+--       the field of the session that a heartbeat may have renewed since ('' if none), and its value without the letter,
+--       seconds to live,
 --       what is pending ('' if nothing is; else the hash lives until that is confirmed),
 --       n, n fields to delete, m, m pairs to set,
 --       then either nothing, or the profile: moment to expire at in ms (0: never), pairs to set
 -- Answers 1, or 0 if somebody else wrote in between.
-if (redis.call('HGET', KEYS[1], 'r') or '') ~= ARGV[1] then
+local known = redis.call('HMGET', KEYS[1], 'r', ARGV[2])
+if (known[1] or '') ~= ARGV[1] or string.sub(known[2] or '', 2) ~= ARGV[3] then
   return 0
 end
 
-local at = 4
+local at = 6
 local function take(count)
   local list = {}
   for i = 1, count do
@@ -27,11 +30,11 @@ if #deleted > 0 then
   redis.call('HDEL', KEYS[1], unpack(deleted))
 end
 redis.call('HSET', KEYS[1], unpack(take(2 * count())))
-if ARGV[3] == '' then
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
+if ARGV[5] == '' then
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
 else
   redis.call('PERSIST', KEYS[1])
-  redis.call('SET', KEYS[3], ARGV[3])
+  redis.call('SET', KEYS[3], ARGV[5])
 end
 
 if at <= #ARGV then

@@ -1,0 +1,85 @@
+//! Reading records.
+
+use redis::{Cmd, cmd};
+
+use super::{RedisStore, Stored, codec, keys, member, read};
+use crate::domain::{Timestamp, UserId, UserRecord};
+use crate::store::{Index, Loaded, StoreError, shard_of};
+
+/// The users of whom something else than the hash has to be read, and their places.
+type Places = Vec<(usize, UserId)>;
+
+impl RedisStore {
+    pub(super) async fn load_all(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
+        let hashes = users.iter().map(|user| with_key("HGETALL", keys::user(*user))).collect();
+        let hashes = self.connection.run_all(hashes, None).await;
+        let hashes: Vec<Result<Stored, StoreError>> = hashes.into_iter().map(read).collect();
+        let those = |wanted: fn(&Stored) -> bool| {
+            let places = users.iter().zip(&hashes).enumerate();
+            let places = places.filter(|(_, (_, hash))| hash.as_ref().is_ok_and(wanted));
+            places.map(|(place, (user, _))| (place, *user)).collect::<Places>()
+        };
+        let forgotten = those(Stored::is_empty);
+        let pending = those(|hash| hash.contains_key(keys::PENDING));
+
+        let records = users.iter().zip(hashes).map(|(user, hash)| loaded(*user, hash?));
+        let mut records: Vec<Result<Loaded, StoreError>> = records.collect();
+        if !forgotten.is_empty() {
+            self.load_forgotten(&forgotten, &mut records).await;
+        }
+        if !pending.is_empty() {
+            self.load_pending(&pending, &mut records).await;
+        }
+        records
+    }
+
+    /// Of users whose hash is gone: what outlives it, and whether they are still to be told offline.
+    async fn load_forgotten(&self, places: &Places, records: &mut [Result<Loaded, StoreError>]) {
+        let commands = places.iter().flat_map(|(_, user)| {
+            let mut deadline = with_key("ZSCORE", keys::index(Index::Deadlines, shard_of(*user)));
+            deadline.arg(member(*user));
+            [with_key("HGETALL", keys::profile(*user)), deadline]
+        });
+        let mut answers = self.connection.run_all(commands.collect(), None).await.into_iter();
+        for ((place, user), (profile, deadline)) in
+            places.iter().zip(std::iter::from_fn(|| answers.next().zip(answers.next())))
+        {
+            records[*place] = read(profile).and_then(|profile: Stored| {
+                let mut record = codec::decode_profile(*user, &profile)?;
+                let deadline: Option<f64> = read(deadline)?;
+                record.lapsed = deadline.map(|score| Timestamp::from_millis(score as i64));
+                Ok(Loaded { record, revision: None, stored: Stored::new() })
+            });
+        }
+    }
+
+    async fn load_pending(&self, places: &Places, records: &mut [Result<Loaded, StoreError>]) {
+        let commands = places.iter().map(|(_, user)| with_key("GET", keys::pending(*user))).collect();
+        for ((place, _), answer) in places.iter().zip(self.connection.run_all(commands, None).await) {
+            let pending = read(answer).and_then(|text: Option<String>| {
+                text.map_or_else(|| Ok(Vec::new()), |text| codec::decode_pending(&text))
+            });
+            match (&mut records[*place], pending) {
+                (Ok(loaded), Ok(pending)) => loaded.record.pending = pending,
+                (record, Err(error)) => *record = Err(error),
+                (Err(_), Ok(_)) => {}
+            }
+        }
+    }
+}
+
+fn loaded(user: UserId, stored: Stored) -> Result<Loaded, StoreError> {
+    if stored.is_empty() {
+        return Ok(Loaded { record: UserRecord::unknown(user), revision: None, stored });
+    }
+    let record = codec::decode(user, &stored)?;
+    let revision = stored.get(keys::REVISION).and_then(|text| text.parse().ok());
+    let revision = revision.ok_or_else(|| StoreError::Corrupt("a user's record without a revision".to_owned()))?;
+    Ok(Loaded { record, revision: Some(revision), stored })
+}
+
+fn with_key(name: &str, key: String) -> Cmd {
+    let mut command = cmd(name);
+    command.arg(key);
+    command
+}
