@@ -146,7 +146,7 @@ impl Connection {
 
     async fn run_one(&self, command: &Cmd, script: Option<&Script>) -> Result<Value, StoreError> {
         let send = |mut handle: Handle| async move {
-            match handle.req_packed_command(command).await {
+            match handle.req_packed_command(command).await.and_then(Value::extract_error) {
                 Err(error) if error.kind() == UNKNOWN_SCRIPT => Ok(None),
                 answer => answer.map(Some),
             }
@@ -156,7 +156,7 @@ impl Connection {
             self.load(script).await?;
             value = self.run(send).await?;
         }
-        value.map_or_else(|| Err(StoreError::Unavailable("NOSCRIPT".to_owned())), told)
+        value.ok_or_else(|| StoreError::Unavailable("NOSCRIPT".to_owned()))
     }
 
     async fn load(&self, script: &Script) -> Result<(), StoreError> {
