@@ -22,6 +22,7 @@ mod invisible;
 mod limits;
 mod order;
 mod outages;
+mod overload;
 mod processes;
 mod silence;
 mod walk;
