@@ -25,5 +25,6 @@ mod outages;
 mod overload;
 mod processes;
 mod silence;
+mod two_worlds;
 mod walk;
 mod world;
