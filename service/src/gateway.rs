@@ -47,7 +47,7 @@ fn run() -> Result<(), Failure> {
 
 async fn serve(config: &Config) -> Result<(), Failure> {
     let shutdown = on_signal().map_err(Failure::Runtime)?;
-    let limits = limits();
+    let limits = limits(config.max_connections);
     let (listener, admin_listener) = listeners(config).await?;
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
     let (app, carrier) = start::connect(config, Host::Process).await?;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use presence::auth::KeySource;
 use presence::config::Config;
 use presence::{Host, Sweeper};
+use presence_functions::http::admission::{Admission, admit};
 use presence_functions::http::metrics::MetricsError;
 use presence_functions::http::{self, health, metrics, presence_routes, ready};
 use presence_functions::start::{self, StartError};
@@ -19,10 +20,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::server::{Limits, Server};
 use crate::{gateway, inputs};
-
-/// Requests that are served at once. More are told to come again in a second: at a thousand requests a second or more,
-/// which any machine can serve, nobody waits longer than that for the ones before them.
-const IN_FLIGHT: usize = 1024;
 
 /// Files and sockets that are no client's: listeners, connections to the store and to the bus, logs.
 const OWN_FILES: u64 = 256;
@@ -59,7 +56,8 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 
 async fn serve(config: &Config) -> Result<(), Failure> {
     let shutdown = on_signal().map_err(Failure::Runtime)?;
-    let limits = limits();
+    let admission = Admission { in_flight: config.max_in_flight, queue_time: config.max_queue_time };
+    let limits = limits(config.max_connections);
     let (listener, admin_listener) = listeners(config).await?;
     let probes = health::routes().merge(ready::routes()).merge(metrics::routes(metrics::install()?));
     let (mut app, carrier) = start::connect(config, Host::Process).await?;
@@ -74,7 +72,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let (sweeper, told_to_end) = (Sweeper::new(app.service().clone()), shutdown.clone().cancelled_owned());
     tasks.spawn(async move { sweeper.tick_until(told_to_end).await });
-    let mut routes = http::shed(presence_routes(), IN_FLIGHT).merge(probes.clone());
+    let mut routes = admit(presence_routes(), admission).merge(probes.clone());
     if config.gateway {
         let (ready_app, gateway, upkeep) = gateway::mount(app, &carrier, limits.connections, shutdown.clone());
         tasks.spawn(upkeep.run());
@@ -137,9 +135,10 @@ async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListen
     })
 }
 
-/// The default limits, as far as the process may have so many sockets. It asks for as many as it needs.
-pub(crate) fn limits() -> Limits {
-    let defaults = Limits::default();
+/// The default limits but for the connections, as far as the process may have so many sockets. It asks for as many as
+/// it needs.
+pub(crate) fn limits(connections: usize) -> Limits {
+    let defaults = Limits { connections, ..Limits::default() };
     let wanted = (defaults.connections + defaults.refusals) as u64 + OWN_FILES;
     let allowed = getrlimit(Resource::Nofile);
     // None is no limit.
@@ -154,7 +153,7 @@ pub(crate) fn limits() -> Limits {
     let sockets = files.saturating_sub(OWN_FILES + defaults.refusals as u64).max(1);
     let connections = defaults.connections.min(usize::try_from(sockets).unwrap_or(usize::MAX));
     if connections < defaults.connections {
-        tracing::warn!(connections, "the limit of open files leaves fewer connections than usual");
+        tracing::warn!(connections, "the limit of open files leaves fewer connections than MAX_CONNECTIONS");
     }
     Limits { connections, ..defaults }
 }

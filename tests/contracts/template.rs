@@ -26,8 +26,17 @@ const ELSEWHERE: &str = "get-presence";
 
 const SWEEPER: &str = "sweep-timeouts";
 
-/// Variables that a function has no use for: it listens nowhere, and development tokens are for development.
-const NOT_FOR_FUNCTIONS: [&str; 5] = ["HOST", "PORT", "ADMIN_ADDR", "GATEWAY", "JWT_DEVELOPMENT_TOKENS"];
+/// Variables that a function has no use for: it listens nowhere, its host sheds its load, and development tokens are for development.
+const NOT_FOR_FUNCTIONS: [&str; 8] = [
+    "HOST",
+    "PORT",
+    "ADMIN_ADDR",
+    "GATEWAY",
+    "MAX_CONNECTIONS",
+    "MAX_IN_FLIGHT",
+    "MAX_QUEUE_TIME",
+    "JWT_DEVELOPMENT_TOKENS",
+];
 
 /// What only needs to be known where tokens are taken.
 const FOR_HTTP: [&str; 6] =

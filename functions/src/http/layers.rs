@@ -6,17 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::{self, Next};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use presence::events::Traceparent;
-use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -24,7 +22,6 @@ use uuid::Uuid;
 use super::extract::Trace;
 use super::metrics;
 use super::problem::{self, Kind, Problem};
-use crate::App;
 
 /// The header that names a request, on the way in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -162,21 +159,6 @@ pub(super) fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, REQUEST_ID, TRACEPARENT])
         .expose_headers([REQUEST_ID, TRACEPARENT, RETRY_AFTER, WWW_AUTHENTICATE])
         .max_age(PREFLIGHT_MAX_AGE)
-}
-
-/// The same routes for a process that is alone with its load: at most `in_flight` requests are served at once and the
-/// others are turned away at once, before their token is looked at. A queue would only make everyone late.
-pub fn shed(routes: Router<App>, in_flight: usize) -> Router<App> {
-    let permits = Arc::new(Semaphore::new(in_flight));
-    routes.route_layer(middleware::from_fn(move |request: Request, next: Next| {
-        let permit = Arc::clone(&permits).try_acquire_owned();
-        async move {
-            match permit {
-                Ok(_held) => next.run(request).await,
-                Err(_) => Problem::overloaded().into_response(),
-            }
-        }
-    }))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The HTTP side of the service: one module an endpoint, and [`app`], which makes of any of their routes what a host
 //! serves. Whoever serves which routes, a request gets the same answer.
 
+pub mod admission;
 pub mod bulk_get_presence;
 pub mod extract;
 pub mod get_presence;
@@ -14,7 +15,7 @@ pub mod ready;
 pub mod start_typing;
 pub mod update_status;
 
-pub use layers::{REQUEST_ID, TRACEPARENT, shed};
+pub use layers::{REQUEST_ID, TRACEPARENT};
 
 use axum::Router;
 use axum::extract::MatchedPath;

@@ -8,12 +8,11 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::routing::get;
 use serde_json::json;
-use tokio::sync::Notify;
 
 use super::testing::{Answer, answer, app, app_on, bearer, send};
 use super::{
-    ENDPOINTS, app as serve, bulk_get_presence, get_presence, get_typing, health, presence_routes, ready, shed,
-    start_typing, update_status,
+    ENDPOINTS, app as serve, bulk_get_presence, get_presence, get_typing, health, presence_routes, ready, start_typing,
+    update_status,
 };
 use crate::App;
 use crate::app::Limits;
@@ -86,36 +85,6 @@ async fn a_request_that_takes_too_long_is_given_up() {
     assert_eq!(begun.elapsed(), Duration::from_secs(3));
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "deadline-exceeded"));
     assert!(answer.header("retry-after").is_some());
-}
-
-#[tokio::test]
-async fn requests_beyond_the_limit_are_turned_away_at_once_and_not_queued() {
-    let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (enter, wait) = (Arc::clone(&entered), Arc::clone(&release));
-    let slow = Router::new().route(
-        "/slow",
-        get(async move || {
-            enter.notify_one();
-            wait.notified().await;
-        }),
-    );
-    let router = serve(shed(slow, 1).merge(health::routes()), app());
-    let held = tokio::spawn({
-        let router = router.clone();
-        async move { send(&router, "GET", "/slow", &[]).await.status }
-    });
-    entered.notified().await;
-
-    let refused = send(&router, "GET", "/slow", &[]).await;
-    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (503, "overloaded"));
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(send(&router, "GET", "/health", &[]).await.status, 200);
-    assert_eq!(send(&router, "GET", "/nowhere", &[]).await.status, 404);
-
-    release.notify_one();
-    assert_eq!(held.await.unwrap(), 200);
-    release.notify_one();
-    assert_eq!(send(&router, "GET", "/slow", &[]).await.status, 200);
 }
 
 #[tokio::test]

@@ -54,6 +54,12 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `GATEWAY`, `on` (default) or `off`.
     pub gateway: bool,
+    /// `MAX_CONNECTIONS`, default 10,000.
+    pub max_connections: usize,
+    /// `MAX_IN_FLIGHT`, default 256 requests; a bulk read counts as 16.
+    pub max_in_flight: usize,
+    /// `MAX_QUEUE_TIME` in seconds, default 0.25; at most 1.
+    pub max_queue_time: Duration,
     /// `CORS_ORIGINS`, comma separated, default none. Each as a browser sends it; never `*`.
     pub cors_origins: Vec<String>,
     /// `LOG_FORMAT`, default by whether logs go to a terminal.
@@ -160,6 +166,11 @@ impl Config {
 
         let auth = tokens::read(r, host, takes_tokens);
         let gateway = r.parse("GATEWAY", "`on` or `off`", values::switch);
+        let max_connections = between(r, "MAX_CONNECTIONS", 1, 1_000_000);
+        let max_in_flight = between(r, "MAX_IN_FLIGHT", 1, 65_536);
+        let max_queue_time = r.parse("MAX_QUEUE_TIME", "seconds from 0 to 1", |text| {
+            values::seconds(text).filter(|time| *time <= Duration::from_secs(1))
+        });
         let cors_origins = r.parse(
             "CORS_ORIGINS",
             "origins as https://app.example.com, several separated by commas; `*` is not one",
@@ -189,6 +200,9 @@ impl Config {
                 resume_grace: resume_grace?,
                 auth: auth?,
                 gateway: gateway?,
+                max_connections: max_connections?,
+                max_in_flight: max_in_flight?,
+                max_queue_time: max_queue_time?,
                 cors_origins: cors_origins.unwrap_or_default(),
                 log_format: log_format?,
                 log_filter: log_filter?,
@@ -237,6 +251,11 @@ fn below_five_minutes(reader: &mut Reader<'_>, name: &'static str, zero: bool) -
     })
 }
 
+fn between(reader: &mut Reader<'_>, name: &'static str, least: usize, most: usize) -> Option<usize> {
+    let allowed = format!("a whole number from {least} to {most}");
+    reader.parse(name, &allowed, |text| text.parse().ok().filter(|number| (least..=most).contains(number)))
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -255,6 +274,9 @@ impl fmt::Debug for Config {
             .field("resume_grace", &self.resume_grace)
             .field("auth", &self.auth)
             .field("gateway", &self.gateway)
+            .field("max_connections", &self.max_connections)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("max_queue_time", &self.max_queue_time)
             .field("cors_origins", &self.cors_origins)
             .field("log_format", &self.log_format)
             .field("log_filter", &self.log_filter)

@@ -14,7 +14,7 @@ pub struct Variable {
 }
 
 /// Every variable, in the order in which they are best explained.
-pub const VARIABLES: [Variable; 23] = [
+pub const VARIABLES: [Variable; 26] = [
     open("HOST", "127.0.0.1", "The IP address to listen on, or `localhost`"),
     open("PORT", "8087", "The port to listen on, 0 to 65535; 0 picks a free one"),
     open(
@@ -63,6 +63,17 @@ pub const VARIABLES: [Variable; 23] = [
          local Lambda emulator; never on Lambda itself",
     ),
     open("GATEWAY", "on", "`off` to run without the WebSocket gateway"),
+    open("MAX_CONNECTIONS", "10000", "Connections that are served at once, 1 to 1000000; more are refused with 503"),
+    open(
+        "MAX_IN_FLIGHT",
+        "256",
+        "Requests that are served at once, 1 to 65536; a bulk read counts as 16, probes and the gateway as none",
+    ),
+    open(
+        "MAX_QUEUE_TIME",
+        "0.25",
+        "Seconds that a request beyond MAX_IN_FLIGHT may wait, 0 to 1; a tenth of it while an overload lasts",
+    ),
     open("CORS_ORIGINS", "", "Origins whose pages may call, as `https://app.example.com`, several with commas"),
     open("LOG_FORMAT", "auto", "`json`, `text`, or `auto`: text on a terminal and JSON elsewhere"),
     open("RUST_LOG", "info", "What is logged, as in `info` or `info,presence=debug`"),

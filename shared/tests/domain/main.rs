@@ -1,11 +1,11 @@
 //! The rules of presence, by the domain's public API alone: no store, no clock, no network.
 //!
-//! Random tests widen with `PROPTEST_CASES`, those of orders with `PRESENCE_STRIDE`: 1 goes through every history of
-//! their alphabet, which takes a release build and hours.
+//! Random tests widen with `PROPTEST_CASES`, those of every order with `PRESENCE_INPUTS`.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod bounds;
 mod events;
+mod every_order;
 mod history;
 mod inputs;
 mod invisible;
