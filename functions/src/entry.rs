@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use presence::config::Config;
+use presence::events::Traceparent;
 use presence::events::batch::{Batch, UNAVAILABLE};
-use presence::{Connected, ErrorKind, Host, Sweeper};
+use presence::{Connected, ErrorKind, Host, Sweeper, telemetry};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::event::{EventHandler, Subscription, sweep_timeouts};
+use crate::emf::FunctionMetrics;
+use crate::event::{EventHandler, Invocation, Subscription, sweep_timeouts};
 use crate::start::{self, StartError};
 use crate::{App, http};
 
@@ -20,7 +24,16 @@ use crate::{App, http};
 /// is told in words, before anything else happens.
 pub fn http(routes: fn() -> Router<App>) -> ExitCode {
     start::exit(runtime().and_then(|runtime| {
-        let config = start::configure()?;
+        let config = start::configure(&function_name())?;
+        runtime.block_on(serve_http(&config, routes))
+    }))
+}
+
+/// The same for routes that only read: they have nothing to tell, so the function connects to no NATS, which it would wait
+/// for at its start.
+pub fn http_reads(routes: fn() -> Router<App>) -> ExitCode {
+    start::exit(runtime().and_then(|runtime| {
+        let config = start::configure_reader(&function_name())?;
         runtime.block_on(serve_http(&config, routes))
     }))
 }
@@ -29,7 +42,7 @@ pub fn http(routes: fn() -> Router<App>) -> ExitCode {
 /// out. A batch that fails as a whole, and an event that is no batch, is a function error.
 pub fn batch(subscription: Subscription) -> ExitCode {
     start::exit(runtime().and_then(|runtime| {
-        let config = start::configure_without_tokens()?;
+        let config = start::configure_without_tokens(&function_name())?;
         runtime.block_on(serve_batches(&config, subscription))
     }))
 }
@@ -37,29 +50,44 @@ pub fn batch(subscription: Subscription) -> ExitCode {
 /// Sweeps as a function, whenever a schedule says so.
 pub fn sweep() -> ExitCode {
     start::exit(runtime().and_then(|runtime| {
-        let config = start::configure_without_tokens()?;
+        let config = start::configure_without_tokens(&function_name())?;
         runtime.block_on(serve_sweeps(&config))
     }))
 }
 
 async fn serve_http(config: &Config, routes: fn() -> Router<App>) -> Result<(), StartError> {
+    let metrics = FunctionMetrics::install(config);
     let (app, carrier) = start::connect(config, Host::Function).await?;
     start::open(app.service(), &carrier).await;
-    lambda_http::run(http::app(routes(), app)).await.map_err(StartError::Host)
+    let tell = move |request: Request, next: Next| async move {
+        let response = next.run(request).await;
+        tell(metrics).await;
+        response
+    };
+    lambda_http::run(http::app(routes(), app).layer(from_fn(tell))).await.map_err(StartError::Host)
 }
 
 async fn serve_batches(config: &Config, subscription: Subscription) -> Result<(), StartError> {
+    let metrics = FunctionMetrics::install(config);
     let Connected { service, carrier } = presence::connect(config, Host::Function).await?;
     start::open(&service, &carrier).await;
     let handler = EventHandler::new(service, carrier.dead_letters());
     let serve = |event: LambdaEvent<Batch>| {
         let handler = handler.clone();
-        async move { handler.handle(subscription, &event.payload).await.map_err(diagnostic) }
+        async move {
+            let context = &event.context;
+            let trace = context.xray_trace_id.as_deref().and_then(Traceparent::from_xray);
+            let invocation = Invocation { request_id: Some(&context.request_id), trace };
+            let answer = handler.handle_within(subscription, &event.payload, invocation).await.map_err(diagnostic);
+            tell(metrics).await;
+            answer
+        }
     };
     lambda_runtime::run(service_fn(serve)).await.map_err(StartError::Host)
 }
 
 async fn serve_sweeps(config: &Config) -> Result<(), StartError> {
+    let metrics = FunctionMetrics::install(config);
     let Connected { service, carrier } = presence::connect(config, Host::Function).await?;
     start::open(&service, &carrier).await;
     // It lives as long as the process, and with it what it knows of outages.
@@ -68,10 +96,20 @@ async fn serve_sweeps(config: &Config) -> Result<(), StartError> {
         let sweeper = sweeper.clone();
         async move {
             let time_left = time_left(event.context.deadline());
-            sweep_timeouts::handle(&sweeper, &event.payload, time_left).await.map_err(diagnostic)
+            let answer = sweep_timeouts::handle(&sweeper, &event.payload, time_left).await.map_err(diagnostic);
+            tell(metrics).await;
+            answer
         }
     };
     lambda_runtime::run(service_fn(serve)).await.map_err(StartError::Host)
+}
+
+/// Tells what an invocation did before its answer goes out: after that the host may freeze the process.
+async fn tell(metrics: Option<FunctionMetrics>) {
+    if let Some(metrics) = metrics {
+        metrics.write();
+    }
+    telemetry::flush().await;
 }
 
 /// One invocation at a time: one thread is enough, and starts faster than many.
@@ -80,6 +118,12 @@ fn runtime() -> Result<Runtime, StartError> {
         return Err(StartError::NoHost);
     }
     Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)
+}
+
+/// What the host calls this function.
+#[expect(clippy::disallowed_methods, reason = "the host's own variable, which is no configuration of ours")]
+fn function_name() -> String {
+    std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|_| "presence-function".to_owned())
 }
 
 /// The runtime library panics without its host; whoever starts a function by hand is better told how to.

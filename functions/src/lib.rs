@@ -2,6 +2,7 @@
 //! process) runs the same routes over the same [`App`]; a `main` has no logic of its own.
 
 pub mod app;
+mod emf;
 pub mod entry;
 pub mod event;
 pub mod http;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use presence::auth::Authenticator;
 use presence::config::{Config, ConfigErrors};
+use presence::telemetry::SpansError;
 use presence::{Carrier, ConnectError, Host, PresenceService, telemetry};
 use tokio::time::timeout;
 
@@ -28,6 +29,9 @@ pub enum StartError {
     /// Nobody's token could be checked.
     #[error("tokens cannot be checked: {0}")]
     Tokens(#[source] presence::Error),
+    /// Spans can't be sent where the configuration says.
+    #[error(transparent)]
+    Spans(#[from] SpansError),
     /// The process could not get its threads.
     #[error("the runtime cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -39,19 +43,25 @@ pub enum StartError {
 /// How long a function waits for its connections before it takes its first event.
 const OPENING: Duration = Duration::from_secs(1);
 
-/// Reads the configuration and sends the logs where it says. Comes before everything else.
-pub fn configure() -> Result<Config, StartError> {
-    configured(Config::from_env())
+/// Reads the configuration and sends the logs where it says, and spans as those of `process`. Comes before everything
+/// else.
+pub fn configure(process: &str) -> Result<Config, StartError> {
+    configured(Config::from_env(), process)
+}
+
+/// The same for a function that only reads.
+pub fn configure_reader(process: &str) -> Result<Config, StartError> {
+    configured(Config::from_env_of_reader(), process)
 }
 
 /// The same for a process that takes no tokens, and needs no key to check them with.
-pub fn configure_without_tokens() -> Result<Config, StartError> {
-    configured(Config::from_env_without_tokens())
+pub fn configure_without_tokens(process: &str) -> Result<Config, StartError> {
+    configured(Config::from_env_without_tokens(), process)
 }
 
-fn configured(config: Result<Config, ConfigErrors>) -> Result<Config, StartError> {
+fn configured(config: Result<Config, ConfigErrors>, process: &str) -> Result<Config, StartError> {
     let config = config?;
-    telemetry::init(config.log_format, &config.log_filter);
+    telemetry::init(config.log_format, &config.log_filter, config.otlp.as_ref(), process)?;
     Ok(config)
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use axum::Router;
 use presence::config::Config;
-use presence::{Carrier, Host};
+use presence::{Carrier, Host, telemetry};
 use presence_functions::App;
 use presence_functions::http::{self, health, metrics, ready};
 use presence_functions::start::{self, StartError};
@@ -12,7 +12,7 @@ use presence_gateway::{Gateway, Limits, Upkeep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::run::{Failure, address_of, announce, limits, listeners, on_signal, runtime};
+use crate::run::{Failure, address_of, administration, announce, limits, listeners, on_signal, runtime};
 use crate::server::Server;
 
 /// The gateway of a process, which becomes part of its readiness: its route, and the work behind it, which is to run
@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let config = start::configure()?;
+    let config = start::configure("presence-gateway")?;
     config.require_shared().map_err(StartError::Config)?;
     runtime()?.block_on(serve(&config))
 }
@@ -55,14 +55,17 @@ async fn serve(config: &Config) -> Result<(), Failure> {
 
     let tasks = TaskTracker::new();
     tasks.spawn(upkeep.run());
+    let served = CancellationToken::new();
+    tasks.spawn(telemetry::flush_until(served.clone().cancelled_owned()));
     if let Some(admin_listener) = admin_listener {
         tracing::info!("probes also on http://{}", address_of(&admin_listener));
-        let router = http::app(probes.clone(), app.clone());
+        let router = http::app(administration(config, probes.clone()), app.clone());
         tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, shutdown.clone()));
     }
     announce(config, &listener);
     let server = Server { router: http::app(routes.merge(probes), app), refusal: http::refusal(), limits };
     server.serve(listener, shutdown).await;
+    served.cancel();
     tasks.close();
     tasks.wait().await;
     tracing::info!("ended");

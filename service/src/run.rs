@@ -4,12 +4,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
+use axum::Router;
 use presence::auth::KeySource;
 use presence::config::Config;
-use presence::{Host, Sweeper};
+use presence::{Host, Sweeper, telemetry};
+use presence_functions::App;
 use presence_functions::http::admission::{Admission, admit};
 use presence_functions::http::metrics::MetricsError;
-use presence_functions::http::{self, health, metrics, presence_routes, ready};
+use presence_functions::http::{self, explain, health, metrics, presence_routes, ready};
 use presence_functions::start::{self, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -46,7 +48,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let config = start::configure()?;
+    let config = start::configure("presence-service")?;
     runtime()?.block_on(serve(&config))
 }
 
@@ -72,6 +74,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let (sweeper, told_to_end) = (Sweeper::new(app.service().clone()), shutdown.clone().cancelled_owned());
     tasks.spawn(async move { sweeper.tick_until(told_to_end).await });
+    tasks.spawn(telemetry::flush_until(served.clone().cancelled_owned()));
     let mut routes = admit(presence_routes(), admission).merge(probes.clone());
     if config.gateway {
         let (ready_app, gateway, upkeep) = gateway::mount(app, &carrier, limits.connections, shutdown.clone());
@@ -81,7 +84,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     }
     if let Some(admin_listener) = admin_listener {
         tracing::info!("probes also on http://{}", address_of(&admin_listener));
-        let router = http::app(probes, app.clone());
+        let router = http::app(administration(config, probes), app.clone());
         tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
     }
     announce(config, &listener);
@@ -96,6 +99,11 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     tasks.wait().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// The routes of the other address: the probes, and where it is allowed why a user looks as they do.
+pub(crate) fn administration(config: &Config, probes: Router<App>) -> Router<App> {
+    if config.admin_explain { probes.merge(explain::routes()) } else { probes }
 }
 
 /// A token that SIGTERM or Ctrl-C cancels.

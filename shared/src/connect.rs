@@ -11,7 +11,7 @@ use crate::domain::{Invalid, Rules};
 use crate::events::nats::{NatsDeadLetters, NatsLink, NatsOptions, NatsPublisher, Streams};
 use crate::events::{DeadLetters, EventPublisher, MemoryBus, MemoryDeadLetters};
 use crate::service::PresenceService;
-use crate::store::{MemoryStore, PresenceStore, RedisConfig, RedisStore, StoreError};
+use crate::store::{MemoryStore, MeteredStore, PresenceStore, RedisConfig, RedisStore, StoreError};
 
 /// What a process is connected to.
 pub struct Connected {
@@ -79,15 +79,16 @@ pub async fn connect(config: &Config, host: Host) -> Result<Connected, ConnectEr
                 cluster: config.redis_cluster,
                 wait_replicas: config.redis_wait_replicas,
             };
-            Arc::new(RedisStore::trusting(&redis, rules, authorities.as_deref())?)
+            Arc::new(MeteredStore::new(RedisStore::trusting(&redis, rules, authorities.as_deref())?))
         }
-        None => Arc::new(MemoryStore::new(rules)),
+        None => Arc::new(MeteredStore::new(MemoryStore::new(rules))),
     };
     let carrier = match &config.nats_url {
         Some(url) => Carrier::Nats(nats(url, config.tls_ca_file.as_deref(), host).await?),
         None => Carrier::Embedded(MemoryBus::new()),
     };
-    let service = Arc::new(PresenceService::new(store, carrier.publisher(), rules));
+    let service = PresenceService::new(store, carrier.publisher(), rules).keeping_notes(config.notes_ttl);
+    let service = Arc::new(service);
     Ok(Connected { service, carrier })
 }
 

@@ -7,10 +7,15 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+
 use crate::clock::Clock;
-use crate::domain::{Pending, RateLimited, Rules, Status, Timestamp, Traceparent, UserId, UserRecord};
+use crate::domain::{
+    InputKind, Pending, RateLimited, Rules, Status, Timestamp, Traceparent, Transition, UserId, UserRecord,
+};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, EventKind, EventPublisher};
+use crate::metrics::{FLAPS_SUPPRESSED, TRANSITIONS};
 use crate::outage::Outages;
 use crate::service::UserInput;
 use crate::store::{Change, Committed, Ending, Index, Loaded, PresenceStore, StoreError};
@@ -42,6 +47,17 @@ pub(crate) struct Decided {
     pub at: Timestamp,
     /// For each input, whether it was refused.
     pub refused: Vec<Option<RateLimited>>,
+    /// How often others were spared to see the user leave and return, by reason.
+    spared: Spared,
+}
+
+/// Absences that nobody is told of.
+#[derive(Default)]
+struct Spared {
+    /// The user came back within the resume grace.
+    resumed: u64,
+    /// The store had been away, and the user is heard of again.
+    held: u64,
 }
 
 /// The parts that the road leads through.
@@ -51,6 +67,8 @@ pub(crate) struct Road<'a> {
     pub clock: &'a dyn Clock,
     pub outages: &'a Outages,
     pub rules: &'a Rules,
+    /// How long changes are noted; zero for not at all.
+    pub notes_ttl: Duration,
 }
 
 /// A decision that is written, or that had nothing to write.
@@ -78,7 +96,8 @@ impl Road<'_> {
         for place in open {
             answers[place] = Some(Err(StoreError::Unavailable("a record that others keep writing".to_owned()).into()));
         }
-        self.tell(work, &written).await;
+        count(&written);
+        futures::join!(self.tell(work, &written), self.note(&written));
         for written in written {
             answers[written.place] = Some(Ok(written.decided));
         }
@@ -165,16 +184,38 @@ impl Road<'_> {
             record.expire(now, &work.trace, self.rules);
         }
         let mut refused = Vec::with_capacity(work.inputs.len());
+        let mut spared = Spared::default();
         for input in &work.inputs {
             let trace = input.traceparent.as_ref().unwrap_or(&work.trace);
+            let was_going = record.is_kept_by_grace(now, self.rules);
             refused.push(record.apply(&input.input, now, trace, self.rules).err());
+            let is_back = matches!(input.input.kind, InputKind::Opened { .. } | InputKind::Heartbeat { .. });
+            spared.resumed += u64::from(was_going && is_back && !record.is_kept_by_grace(now, self.rules));
         }
-        Decided { record, at: now, refused }
+        Decided { record, at: now, refused, spared }
     }
 
     /// Whether expiries are held. If that can't be known, none is.
     async fn is_held(&self, now: Timestamp) -> bool {
         self.outages.held_until(self.store, self.rules, now).await.is_ok_and(|held_until| held_until.is_some())
+    }
+
+    /// Notes the new changes, where that is wanted. What can't be noted is only missed by whoever asks why.
+    async fn note(&self, written: &[Written]) {
+        if self.notes_ttl.is_zero() {
+            return;
+        }
+        let notes = written.iter().map(|written| async move {
+            let transitions: Vec<Transition> = written.changes().map(Transition::from).collect();
+            if transitions.is_empty() {
+                return;
+            }
+            let user = written.decided.record.user_id;
+            if let Err(error) = self.store.note(user, &transitions, self.notes_ttl).await {
+                tracing::debug!(user_id = %user, %error, "changes are not noted");
+            }
+        });
+        join_all(notes).await;
     }
 
     /// Publishes what is pending, and finishes what was written. What fails here is found again by the sweeper.
@@ -233,6 +274,29 @@ impl Road<'_> {
     }
 }
 
+impl Written {
+    /// What others see change by this decision.
+    fn changes(&self) -> impl Iterator<Item = &Pending> {
+        let known = if self.changed { self.loaded.record.version } else { u64::MAX };
+        self.decided.record.pending.iter().filter(move |pending| pending.presence.version > known)
+    }
+}
+
+/// Counts what others see change, and what they are spared.
+fn count(written: &[Written]) {
+    for written in written.iter().filter(|written| written.changed) {
+        for pending in written.changes() {
+            let (from, to) = (pending.from.map_or("unknown", Status::as_str), pending.presence.status.as_str());
+            let reason = pending.cause.as_str();
+            metrics::counter!(TRANSITIONS, "from" => from, "to" => to, "reason" => reason).increment(1);
+        }
+        let Spared { resumed, held } = written.decided.spared;
+        for (reason, times) in [("resumed", resumed), ("held", held)].into_iter().filter(|(_, times)| *times > 0) {
+            metrics::counter!(FLAPS_SUPPRESSED, "reason" => reason).increment(times);
+        }
+    }
+}
+
 /// The events of one change.
 fn events(pending: &Pending) -> impl Iterator<Item = Event> + use<> {
     let event = |kind| Event::presence(kind, &pending.presence, pending.at, pending.trace.clone());
@@ -254,6 +318,7 @@ fn pass_over_absence(decided: &mut Decided, before: &UserRecord) {
     let is_absence = |pending: &Pending| pending.presence.version > before.version && pending.at < now;
     let pending = std::mem::take(&mut decided.record.pending);
     let (absences, mut told): (Vec<Pending>, Vec<Pending>) = pending.into_iter().partition(is_absence);
+    decided.spared.held += u64::from(!absences.is_empty());
     if let Some(first) = told.iter_mut().find(|pending| pending.presence.version > before.version) {
         first.status |= absences.iter().any(|absence| absence.status);
         first.activity |= absences.iter().any(|absence| absence.activity) && first.presence.status != Status::Offline;

@@ -9,6 +9,7 @@ mod decide;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod metrics;
 mod outage;
 pub mod service;
 pub mod store;

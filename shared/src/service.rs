@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::clock::{Clock, StoreClock};
 use crate::decide::{Decided, Road, Work};
 use crate::domain::{
-    ChannelId, Input, InputKind, Presence, Rules, StatusUpdate, Timestamp, Traceparent, UserId, UserRecord,
+    ChannelId, Explanation, Input, InputKind, Presence, Rules, StatusUpdate, Timestamp, Traceparent, UserId, UserRecord,
 };
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, EventPublisher};
@@ -23,6 +23,7 @@ pub struct PresenceService {
     clock: Arc<dyn Clock>,
     outages: Outages,
     rules: Rules,
+    notes_ttl: Duration,
 }
 
 /// Who types in a channel, since when.
@@ -68,7 +69,12 @@ impl PresenceService {
         clock: Arc<dyn Clock>,
         rules: Rules,
     ) -> Self {
-        Self { store, events, clock, outages: Outages::default(), rules }
+        Self { store, events, clock, outages: Outages::default(), rules, notes_ttl: Duration::ZERO }
+    }
+
+    /// The same, noting what others see change, for so long: for [`explain`](Self::explain).
+    pub fn keeping_notes(self, notes_ttl: Duration) -> Self {
+        Self { notes_ttl, ..self }
     }
 
     /// Sets what the update names and gives back the caller's own presence.
@@ -101,6 +107,16 @@ impl PresenceService {
         loaded.into_iter().map(|loaded| Ok(self.seen_by(caller, &loaded?.record, now))).collect()
     }
 
+    /// Why a user looks as they do, for an operator: it tells what the user hides.
+    pub async fn explain(&self, user: UserId) -> Result<Explanation, Error> {
+        let record = self.record(user).await?;
+        let mut explanation = record.explain(self.now().await?, &self.rules);
+        if !self.notes_ttl.is_zero() {
+            explanation.transitions = self.store.noted(user).await?;
+        }
+        Ok(explanation)
+    }
+
     /// The caller types in a channel. Says nothing of whether anyone is told: an invisible caller's requests look like
     /// everyone's.
     pub async fn start_typing(&self, caller: UserId, channel: ChannelId, trace: Traceparent) -> Result<(), Error> {
@@ -128,6 +144,11 @@ impl PresenceService {
     /// Decides what happened to many users at once, those of one user in their order; heartbeats of known sessions
     /// take the short way. One result an input, in its place; a failed one may be offered again.
     pub async fn apply(&self, inputs: &[UserInput]) -> Vec<Result<(), Error>> {
+        self.apply_within(&Traceparent::generate(), inputs).await
+    }
+
+    /// The same within a trace, which changes belong to whose input names none.
+    pub async fn apply_within(&self, trace: &Traceparent, inputs: &[UserInput]) -> Vec<Result<(), Error>> {
         let mut results: Vec<Result<(), Error>> = inputs.iter().map(|_| Ok(())).collect();
         let renewed = self.touch(inputs, &mut results).await;
         let mut places: HashMap<UserId, Vec<usize>> = HashMap::new();
@@ -135,7 +156,6 @@ impl PresenceService {
             places.entry(input.user_id).or_default().push(place);
         }
         let groups: Vec<(UserId, Vec<usize>)> = places.into_iter().collect();
-        let trace = Traceparent::generate();
         let work = |(user_id, places): &(UserId, Vec<usize>)| Work {
             user_id: *user_id,
             inputs: places.iter().map(|place| &inputs[*place]).collect(),
@@ -183,8 +203,8 @@ impl PresenceService {
     }
 
     pub(crate) fn road(&self) -> Road<'_> {
-        let Self { store, events, clock, outages, rules } = self;
-        Road { store: &**store, events: &**events, clock: &**clock, outages, rules }
+        let Self { store, events, clock, outages, rules, notes_ttl } = self;
+        Road { store: &**store, events: &**events, clock: &**clock, outages, rules, notes_ttl: *notes_ttl }
     }
 
     async fn record(&self, user: UserId) -> Result<UserRecord, Error> {

@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::MissedTickBehavior;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::decide::Work;
-use crate::domain::{Timestamp, Traceparent};
+use crate::domain::Timestamp;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::{PENDING_USERS, SWEEP_LAG, SWEEP_PASSES, SWEPT_USERS, VISIBLE_USERS};
 use crate::service::PresenceService;
 use crate::store::{Due, Ending, Index, PresenceStore, SHARDS};
+use crate::telemetry::{self, SPANS};
 
 /// How often a process that lives looks for users whose deadline has passed.
 const TICK: Duration = Duration::from_secs(1);
+/// How often it counts all users, which costs as much as a tick.
+const MEASURE: Duration = Duration::from_secs(5);
 /// How many users are decided together.
 const BATCH: usize = 500;
 /// How many shards are swept at once.
@@ -58,6 +63,7 @@ impl Sweeper {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_failing = false;
+        let mut measured = None;
         loop {
             tokio::select! {
                 biased;
@@ -76,6 +82,10 @@ impl Sweeper {
                 }
                 Err(_) => {}
             }
+            if measured.is_none_or(|measured: Instant| measured.elapsed() >= MEASURE) {
+                measured = Some(Instant::now());
+                self.measure().await;
+            }
         }
     }
 
@@ -91,10 +101,22 @@ impl Sweeper {
     pub async fn sweep(&self) -> Result<Swept, Error> {
         let started = Instant::now();
         let result = self.pass().await;
+        count(&result);
         if matches!(&result, Err(error) if error.kind() == ErrorKind::Unavailable) {
             self.service.outages().missed(started);
         }
         result
+    }
+
+    /// Tells how many users are online, and of how many not all is published. A store that is away leaves what was told
+    /// last.
+    async fn measure(&self) {
+        let sizes = futures::join!(self.store().size(Index::Deadlines), self.store().size(Index::Reminders));
+        for (gauge, size) in [(VISIBLE_USERS, sizes.0), (PENDING_USERS, sizes.1)] {
+            if let Ok(size) = size {
+                metrics::gauge!(gauge).set(size as f64);
+            }
+        }
     }
 
     /// Whether a process sweeps each second.
@@ -161,7 +183,8 @@ impl Sweeper {
 
     async fn sweep_batch(&self, index: Index, shard: u8, now: Timestamp) -> Result<(usize, Duration), Error> {
         let due = self.store().due(index, shard, now, BATCH).await?;
-        let trace = Traceparent::generate();
+        let told = tracing::info_span!(target: SPANS, "sweep", ?index, users = due.len());
+        let trace = telemetry::continue_trace(&told, None);
         let work = |due: &Due| Work {
             user_id: due.user_id,
             inputs: Vec::new(),
@@ -169,7 +192,7 @@ impl Sweeper {
             trace: trace.clone(),
         };
         let work: Vec<Work<'_>> = due.iter().map(work).collect();
-        let decided = self.service.road().decide(&work).await;
+        let decided = self.service.road().decide(&work).instrument(told).await;
         let mut lag = Duration::ZERO;
         let mut unreadable = Vec::new();
         let mut contended = 0;
@@ -197,6 +220,22 @@ impl Sweeper {
 
     fn store(&self) -> &dyn PresenceStore {
         self.service.store()
+    }
+}
+
+fn count(result: &Result<Swept, Error>) {
+    let outcome = match result {
+        Ok(Swept { held_until: Some(_), .. }) => "held",
+        Ok(_) => "done",
+        Err(_) => "failed",
+    };
+    metrics::counter!(SWEEP_PASSES, "outcome" => outcome).increment(1);
+    let Ok(Swept { expired, reminded, lag, .. }) = result else { return };
+    if *expired > 0 {
+        metrics::histogram!(SWEEP_LAG).record(*lag);
+    }
+    for (index, users) in [("deadlines", *expired), ("reminders", *reminded)] {
+        metrics::counter!(SWEPT_USERS, "index" => index).increment(users as u64);
     }
 }
 

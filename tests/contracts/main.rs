@@ -11,6 +11,7 @@ mod answers;
 mod document;
 mod http;
 mod messages;
+mod metrics;
 mod nats_permissions;
 mod openapi;
 mod pages;

@@ -1,8 +1,6 @@
 //! The pages of the documentation that list what is in the code, or what the running service does.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use presence::config::{VARIABLES, Variable};
 use presence_functions::http::problem::Kind;
@@ -10,7 +8,7 @@ use presence_golden::Host;
 use presence_tests::{DEVELOPMENT_SECRET, JetStream, Nats, Service, Store};
 use redis::aio::MultiplexedConnection;
 
-use crate::document::{root, text};
+use crate::document::text;
 
 #[test]
 fn the_configuration_lists_every_variable_with_its_default_and_its_meaning() {
@@ -146,35 +144,4 @@ async fn everything_that_the_service_writes_is_explained() {
         seen.insert(explained.to_owned());
     }
     assert!(seen.len() > 5, "hardly anything was written: {seen:?}");
-}
-
-/// The names of metrics in a text: whole words that begin with our prefix and end as such names do.
-fn metrics_in(text: &str) -> BTreeSet<String> {
-    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
-    let ours = words.filter(|word| word.starts_with("presence_") && !word.ends_with('_'));
-    let endings = ["_total", "_seconds", "_connections", "_messages", "_limit"];
-    ours.filter(|word| endings.iter().any(|ending| word.ends_with(ending))).map(str::to_owned).collect()
-}
-
-#[test]
-fn the_operators_guide_explains_every_metric() {
-    let sources = ["shared", "functions", "service", "bridge", "gateway"];
-    let code: String = sources.into_iter().map(|krate| rust_below(&root().join(krate).join("src"))).collect();
-    let guide = text("docs/OPERATIONS.md");
-    let rows = guide.lines().filter(|line| line.starts_with("| `presence_")).map(|row| row.split('`').nth(1).unwrap());
-    assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), metrics_in(&code));
-    assert!(metrics_in(&guide).is_subset(&metrics_in(&code)), "it speaks of a metric that there is not");
-}
-
-fn rust_below(folder: &Path) -> String {
-    let mut all = String::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.push_str(&rust_below(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            all.push_str(&fs::read_to_string(path).unwrap());
-        }
-    }
-    all
 }

@@ -136,6 +136,7 @@ async fn write(store: &Arc<RedisStore>) -> Result<(), Error> {
     store.held_until().await?;
     store.has_ticker().await?;
     Sweeper::new(service).tick().await?;
+    store.size(Index::Reminders).await?;
     store.hold(now + Duration::from_secs(1)).await?;
     Ok(())
 }
@@ -238,6 +239,32 @@ async fn to_wait_for_replicas_takes_two_more_permissions() {
         let less = user.without(permission);
         less.set(&mut admin).await;
         hide(&less).await;
+        assert_ne!(refused(&less, &mut admin).await, BTreeSet::new(), "{permission} is not needed");
+    }
+}
+
+#[tokio::test]
+async fn to_note_changes_and_to_tell_them_takes_three_more_permissions() {
+    let store = Store::start().await;
+    let mut admin = store.connect().await;
+    let more = ["+lpush", "+ltrim", "+lrange"];
+    let user = AclUser::documented("presence").with(&more);
+    let note = async |user: &AclUser| {
+        let service = PresenceService::new(store_at(user.url(&store)), Arc::new(MemoryBus::new()), Rules::default());
+        let service = service.keeping_notes(Duration::from_secs(60));
+        let id = UserId::new(Uuid::new_v4());
+        let update = StatusUpdate { status: Some(Intent::Dnd), ..StatusUpdate::default() };
+        // What can't be noted is no error of the update.
+        service.update_status(id, update, Traceparent::generate()).await.unwrap();
+        service.explain(id).await.map(|told| told.transitions.len())
+    };
+    user.set(&mut admin).await;
+    assert_eq!(note(&user).await.unwrap(), 1);
+    assert_eq!(refused(&user, &mut admin).await, BTreeSet::new());
+    for permission in more {
+        let less = user.without(permission);
+        less.set(&mut admin).await;
+        let _ = note(&less).await;
         assert_ne!(refused(&less, &mut admin).await, BTreeSet::new(), "{permission} is not needed");
     }
 }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use presence::config::VARIABLES;
+use presence::metrics::METRICS;
 use presence_functions::app::Limits;
 use presence_functions::event::SUBSCRIPTIONS;
 use presence_functions::http::{ENDPOINTS, bulk_get_presence, get_presence, get_typing, start_typing, update_status};
+use presence_tests::documented_acl;
 use serde_json::{Value, json};
 
 use crate::document::{Document, root, text};
@@ -26,17 +28,22 @@ const ELSEWHERE: &str = "get-presence";
 
 const SWEEPER: &str = "sweep-timeouts";
 
-/// Variables that a function has no use for: it listens nowhere, its host sheds its load, and development tokens are for development.
-const NOT_FOR_FUNCTIONS: [&str; 8] = [
+/// Variables that a function has no use for: it listens nowhere, its host sheds its load, and development tokens are for
+/// development.
+const NOT_FOR_FUNCTIONS: [&str; 9] = [
     "HOST",
     "PORT",
     "ADMIN_ADDR",
+    "ADMIN_EXPLAIN",
     "GATEWAY",
     "MAX_CONNECTIONS",
     "MAX_IN_FLIGHT",
     "MAX_QUEUE_TIME",
     "JWT_DEVELOPMENT_TOKENS",
 ];
+
+/// Functions that only read: they have nothing to tell, and may change nothing.
+const READERS: [&str; 3] = ["get-presence", "bulk-get-presence", "get-typing"];
 
 /// What only needs to be known where tokens are taken.
 const FOR_HTTP: [&str; 6] =
@@ -186,8 +193,65 @@ fn functions_have_the_variables_that_they_read_and_no_others() {
     for (name, function) in template.functions() {
         let is_http = HTTP_FUNCTIONS.iter().any(|(http, _)| *http == name);
         let names = VARIABLES.iter().map(|variable| variable.name);
-        let read = names.filter(|name| !NOT_FOR_FUNCTIONS.contains(name) && (is_http || !FOR_HTTP.contains(name)));
+        let read = names
+            .filter(|name| !NOT_FOR_FUNCTIONS.contains(name) && (is_http || !FOR_HTTP.contains(name)))
+            .filter(|variable| *variable != "NATS_URL" || !READERS.contains(&name.as_str()));
         assert_eq!(template.variables(function), read.map(str::to_owned).collect(), "{name}");
+    }
+}
+
+#[test]
+fn functions_that_only_read_come_to_the_store_as_a_reader() {
+    let template = Template::read();
+    let own_url = |function: &Value| function["Environment"]["Variables"]["REDIS_URL"].to_string();
+    let readers = template.functions().into_iter().filter(|(_, function)| own_url(function).contains("StoreReaderUrl"));
+    let readers: BTreeSet<String> = readers.map(|(name, _)| name).collect();
+    assert_eq!(readers, READERS.map(str::to_owned).into());
+    for name in READERS {
+        let main = text(&format!("functions/src/bin/{name}.rs"));
+        assert!(main.contains("entry::http_reads("), "{name} connects to what it may not reach");
+    }
+}
+
+#[test]
+fn the_users_of_the_store_may_do_what_is_documented() {
+    let template = Template::read();
+    let users = template.of_type("AWS::ElastiCache::User");
+    let security = text("SECURITY.md");
+    assert_eq!(users.len(), 2);
+    for user in users.into_values() {
+        let name = user["UserName"].as_str().unwrap();
+        let allowed =
+            |words: Vec<String>| words.into_iter().filter(|word| "+%~".contains(&word[..1])).collect::<BTreeSet<_>>();
+        let words = user["AccessString"].as_str().unwrap().split_whitespace().map(str::to_owned).collect();
+        let (in_template, documented) = (allowed(words), allowed(documented_acl(name, "any")));
+        assert!(in_template.is_superset(&documented), "{name}: {:?}", documented.difference(&in_template));
+        // What only some configurations need is documented beside the blocks.
+        for more in in_template.difference(&documented) {
+            assert!(name == "presence" && security.contains(&format!("`{more}`")), "{name} may {more}");
+        }
+    }
+}
+
+#[test]
+fn the_bridge_has_variables_that_it_reads_and_what_it_must_have() {
+    let template = Template::read();
+    let task = template.of_type("AWS::ECS::TaskDefinition")["BridgeTask"];
+    let container = &task["ContainerDefinitions"][0];
+    let named = |list: &str| container[list].as_array().unwrap().clone();
+    let entries = named("Environment").into_iter().chain(named("Secrets"));
+    // A secret that is there or not is an `!If`.
+    let name = |entry: &Value| entry["Name"].as_str().or_else(|| entry[1]["Name"].as_str()).map(str::to_owned);
+    let names: BTreeSet<String> = entries.map(|entry| name(&entry).unwrap_or_else(|| panic!("{entry}"))).collect();
+    let own = text("bridge/src/program/config.rs");
+    for name in &names {
+        let shared = VARIABLES.iter().any(|variable| variable.name == name);
+        assert!(shared || own.contains(&format!("\"{name}\"")) || name == "AWS_REGION", "the bridge reads no {name}");
+    }
+    for needed in
+        ["NATS_URL", "REDIS_URL", "FUNCTION_PREFIX", "ADMIN_ADDR", "HEARTBEAT_TIMEOUT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+    {
+        assert!(names.contains(needed), "{needed} is missing");
     }
 }
 
@@ -220,6 +284,25 @@ fn alarms_look_for_what_the_code_logs() {
         let message = message.unwrap_or_else(|| panic!("{pattern}"));
         assert!(sources.contains(message), "{name}: nothing logs {message}");
     }
+}
+
+#[test]
+fn alarms_look_at_metrics_that_there_are() {
+    let template = Template::read();
+    let filters = template.of_type("AWS::Logs::MetricFilter");
+    let filtered = filters.values().map(|filter| filter["MetricTransformations"][0]["MetricName"].as_str().unwrap());
+    let known: BTreeSet<&str> = filtered.chain(METRICS.iter().map(|metric| metric.name)).collect();
+    let mut ours = 0;
+    for (name, alarm) in template.of_type("AWS::CloudWatch::Alarm") {
+        if alarm["Namespace"] == "Presence/${AWS::StackName}" {
+            let metric = alarm["MetricName"].as_str().unwrap();
+            assert!(known.contains(metric), "{name}: nothing tells {metric}");
+            ours += 1;
+        }
+    }
+    assert!(ours >= 4, "only {ours}");
+    let namespace = template.0.at("/Globals/Function/Environment/Variables/METRICS_NAMESPACE");
+    assert_eq!(namespace, "Presence/${AWS::StackName}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// A loopback port that nobody listens on. It lies below those that the system gives to outgoing connections, and no
 /// two calls in one process give the same, so it stays free for a server that is stopped and started again.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let start = u16::try_from(process::id() % u32::from(COUNT)).unwrap_or_default().wrapping_mul(7) % COUNT;
     for _ in 0..COUNT {
         let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;

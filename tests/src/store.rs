@@ -155,6 +155,12 @@ impl Store {
         self.url_through(self.port)
     }
 
+    /// Lets services do more than the documented user may, until the next start: what some configurations need.
+    pub async fn allow(&self, permissions: &[&str]) {
+        let mut connection = self.connect().await;
+        redis::cmd("ACL").arg("SETUSER").arg(USER).arg(permissions).exec_async(&mut connection).await.unwrap();
+    }
+
     /// The URL of someone who may do everything, in the form of the documentation.
     pub fn admin_url(&self) -> String {
         format!("redis://:{}@127.0.0.1:{}", self.password, self.port)

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use presence::config::Config;
+use presence::telemetry::SpansError;
 use presence::{Carrier, ConnectError, Connected, Host, Sweeper, telemetry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +42,8 @@ enum Failure {
     Connect(#[from] ConnectError),
     #[error("cannot listen on {address}, which {variable} names: {error}")]
     Listen { address: SocketAddr, variable: &'static str, error: io::Error },
+    #[error(transparent)]
+    Spans(#[from] SpansError),
     #[error("the runtime cannot start: {0}")]
     Runtime(io::Error),
     #[error("metrics cannot be recorded: {0}")]
@@ -62,7 +66,8 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let config = BridgeConfig::from_env()?;
-    telemetry::init(config.shared.log_format, &config.shared.log_filter);
+    let Config { log_format, log_filter, otlp, .. } = &config.shared;
+    telemetry::init(*log_format, log_filter, otlp.as_ref(), "presence-bridge")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(serve(config))
 }
@@ -89,8 +94,9 @@ async fn serve(config: BridgeConfig) -> Result<(), Failure> {
         let shutdown = shutdown.clone();
         tokio::spawn(async move { sweeper.tick_until(shutdown.cancelled_owned()).await })
     };
-    // Probes are answered to the end.
+    // Probes are answered to the end, and spans sent.
     let ended = CancellationToken::new();
+    let telling = tokio::spawn(telemetry::flush_until(ended.clone().cancelled_owned()));
     let probes = Probes { service, subscriptions: bridge.readiness(), metrics };
     announce(&config, &listener);
     let serving = tokio::spawn(probes.serve(listener, ended.clone()));
@@ -100,7 +106,7 @@ async fn serve(config: BridgeConfig) -> Result<(), Failure> {
     // Only a panic ends it otherwise, which was told where it happened.
     let _ = sweeping.await;
     ended.cancel();
-    let _ = serving.await;
+    let _ = futures::join!(serving, telling);
     tracing::info!("ended");
     Ok(())
 }

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use presence_functions::{entry, http::get_presence};
 
 fn main() -> ExitCode {
-    entry::http(get_presence::routes)
+    entry::http_reads(get_presence::routes)
 }

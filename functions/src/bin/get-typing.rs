@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use presence_functions::{entry, http::get_typing};
 
 fn main() -> ExitCode {
-    entry::http(get_typing::routes)
+    entry::http_reads(get_typing::routes)
 }

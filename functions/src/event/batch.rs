@@ -4,12 +4,27 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use presence::events::DeadLetters;
-use presence::events::batch::{Batch, BatchResponse};
+use presence::events::batch::{Batch, BatchResponse, Record};
+use presence::events::{DeadLetters, Traceparent};
+use presence::metrics::BATCH_RECORDS;
+use presence::telemetry::{self, SPANS};
 use presence::{Error, ErrorKind, PresenceService};
+use tracing::Instrument;
 
 use super::Subscription;
 use super::plan::{Disposition, Plan, all_unavailable};
+
+/// What the host of a function says of an invocation.
+#[derive(Debug, Clone, Default)]
+pub struct Invocation<'a> {
+    /// What the host calls it, in its own log.
+    pub request_id: Option<&'a str>,
+    /// The trace that it belongs to.
+    pub trace: Option<Traceparent>,
+}
+
+/// How many messages of a batch its span is tied to: a collector refuses spans with many more links.
+const LINKS: usize = 32;
 
 /// Processes batches of messages. Cheap to clone.
 #[derive(Clone)]
@@ -30,9 +45,39 @@ impl EventHandler {
     /// The batch fails as a whole, with [`ErrorKind::Unavailable`], while the store is away: nothing is known against
     /// any record then, and its host waits instead of counting attempts. Any batch may come again, wholly or in part.
     pub async fn handle(&self, subscription: Subscription, batch: &Batch) -> Result<BatchResponse, Error> {
+        self.handle_within(subscription, batch, Invocation::default()).await
+    }
+
+    /// The same within an invocation, to whose trace changes belong whose message carries none.
+    pub async fn handle_within(
+        &self,
+        subscription: Subscription,
+        batch: &Batch,
+        invocation: Invocation<'_>,
+    ) -> Result<BatchResponse, Error> {
+        let Subscription { function, .. } = subscription;
+        let records = batch.records.len();
+        let told = tracing::info_span!(target: SPANS, "batch", otel.kind = "consumer", otel.name = function, records);
+        let trace = telemetry::continue_trace(&told, invocation.trace);
+        if !told.is_disabled() {
+            let carried = batch.records.iter().filter_map(Record::traceparent);
+            carried.take(LINKS).for_each(|carried| telemetry::link_trace(&told, &carried));
+        }
+        let request_id = invocation.request_id;
+        let span = tracing::info_span!("batch", request_id, function, records, traceparent = %trace);
+        self.decide(subscription, batch, &trace).instrument(span).instrument(told).await
+    }
+
+    async fn decide(
+        &self,
+        subscription: Subscription,
+        batch: &Batch,
+        trace: &Traceparent,
+    ) -> Result<BatchResponse, Error> {
         let now = self.service.now().await?;
         let plan = Plan::read(subscription, batch, now, self.service.rules().heartbeat_timeout);
-        let decided = if plan.inputs().is_empty() { Vec::new() } else { self.service.apply(plan.inputs()).await };
+        let decided =
+            if plan.inputs().is_empty() { Vec::new() } else { self.service.apply_within(trace, plan.inputs()).await };
         if all_unavailable(&decided) {
             return Err(ErrorKind::Unavailable.into());
         }
@@ -55,7 +100,7 @@ impl EventHandler {
             },
         };
         let function = subscription.function;
-        metrics::counter!("presence_batch_records_total", "function" => function, "outcome" => outcome).increment(1);
+        metrics::counter!(BATCH_RECORDS, "function" => function, "outcome" => outcome).increment(1);
         again.then_some(message_id)
     }
 }

@@ -12,7 +12,7 @@ mod testing;
 pub mod voice_session_created;
 pub mod voice_session_ended;
 
-pub use batch::EventHandler;
+pub use batch::{EventHandler, Invocation};
 pub use payload::Element;
 pub use plan::{Disposition, Plan};
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use presence::domain::{Input, Timestamp, Traceparent};
+use presence::domain::{Input, Timestamp};
 use presence::events::DeadLetter;
 use presence::events::batch::{Batch, Record};
 use presence::service::UserInput;
@@ -52,7 +52,7 @@ impl<'a> Plan<'a> {
         let mut plan = Self { subscription, inputs: Vec::new(), records: Vec::new(), now };
         for record in &batch.records {
             let own_time = record.timestamp.unwrap_or(now).min(now);
-            let traceparent = record.header("traceparent").and_then(Traceparent::parse);
+            let traceparent = record.traceparent();
             let make = |element: Element| {
                 let (user_id, timestamp) = (element.user_id, element.timestamp);
                 let kind = (subscription.input)(element)?;
@@ -135,6 +135,8 @@ fn letter(subscription: Subscription, record: &Record, wrong: Wrong, now: Timest
 
 #[cfg(test)]
 mod tests {
+    use presence::domain::Traceparent;
+
     use super::*;
     use crate::event::heartbeat_received;
     use crate::event::testing::{USER, record};
@@ -217,9 +219,14 @@ mod tests {
     #[test]
     fn the_trace_of_the_message_goes_along_if_it_is_well_formed() {
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        for (value, expected) in [(trace, Some(trace)), ("nonsense", None)] {
+        let aws = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1";
+        for (name, value, expected) in [
+            ("Traceparent", trace, Some(trace)),
+            ("X-Amzn-Trace-Id", aws, Some(trace)),
+            ("Traceparent", "nonsense", None),
+        ] {
             let mut record = record(1, NOW, heartbeat("a"));
-            record.headers.insert("Traceparent".into(), vec![value.into()]);
+            record.headers.insert(name.into(), vec![value.into()]);
             let batch = batch(vec![record]);
             let traceparent = read(&batch).inputs()[0].traceparent.clone();
             assert_eq!(traceparent.as_ref().map(Traceparent::as_str), expected);

@@ -15,9 +15,10 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use presence::events::Traceparent;
+use presence::telemetry::{self, SPANS};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
-use uuid::Uuid;
+use tracing::field::Empty;
 
 use super::extract::Trace;
 use super::metrics;
@@ -29,6 +30,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header of W3C trace context, on the way in and out.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// The header of AWS's trace context, on the way in.
+const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
 /// How long a browser may remember what a preflight told it.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
@@ -36,16 +40,22 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 /// problem, logs what is our fault, and counts.
 pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let request_id = request_id(request.headers());
-    let trace = trace(request.headers());
     let method = request.method().clone();
     let route = metrics::route_label(request.extensions().get::<MatchedPath>());
-    let span = tracing::info_span!("request", %request_id, %method, route, traceparent = %trace);
+    let told = told_span(&method, route);
+    let trace = telemetry::continue_trace(&told, trace(request.headers()));
+    let request_id = request_id(request.headers()).unwrap_or_else(|| trace.trace_id().to_owned());
+    let span = tracing::info_span!("request", request_id, %method, route, traceparent = %trace);
+    told.record("request_id", &request_id);
     request.extensions_mut().insert(Trace(trace.clone()));
 
-    let response = next.run(request).instrument(span.clone()).await;
+    let response = next.run(request).instrument(span.clone()).instrument(told.clone()).await;
 
     let mut response = span.in_scope(|| write_problem(response, &request_id));
+    told.record("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        told.record("otel.status_code", "ERROR");
+    }
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     insert_text(headers, REQUEST_ID, &request_id);
@@ -54,18 +64,36 @@ pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// The caller's id where it is fit for a log line and a header, else one of ours.
-fn request_id(headers: &HeaderMap) -> String {
+/// What a collector is told of a request, under the names that OpenTelemetry gives it.
+fn told_span(method: &Method, route: &'static str) -> tracing::Span {
+    tracing::info_span!(
+        target: SPANS,
+        "request",
+        otel.kind = "server",
+        otel.name = format_args!("{method} {route}"),
+        otel.status_code = Empty,
+        http.request.method = %method,
+        http.route = route,
+        http.response.status_code = Empty,
+        request_id = Empty,
+    )
+}
+
+/// The caller's id where it is fit for a log line and a header. Without one a request is called by its trace, which its
+/// events carry as well. An id of a request is not passed on to them: it would tell a choice from a silence, and so an
+/// invisible user from one who left.
+fn request_id(headers: &HeaderMap) -> Option<String> {
     let fit = |id: &&str| {
         (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit);
-    given.map_or_else(|| Uuid::new_v4().simple().to_string(), str::to_owned)
+    headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit).map(str::to_owned)
 }
 
-fn trace(headers: &HeaderMap) -> Traceparent {
-    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(Traceparent::parse);
-    given.unwrap_or_else(Traceparent::generate)
+/// The trace that the request belongs to, as W3C or AWS writes it.
+fn trace(headers: &HeaderMap) -> Option<Traceparent> {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let w3c = text(&TRACEPARENT).and_then(Traceparent::parse);
+    w3c.or_else(|| text(&XRAY).and_then(Traceparent::from_xray))
 }
 
 fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {

@@ -8,21 +8,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::routing::get;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use presence::metrics::{HTTP_REFUSED, HTTP_REQUESTS, HTTP_SECONDS};
 
-use super::{ENDPOINTS, health, ready};
+use super::{ENDPOINTS, explain, health, ready};
 use crate::App;
 
 /// Where this endpoint is.
 pub const PATH: &str = "/metrics";
-
-/// Requests by route, method and status class.
-pub const REQUESTS: &str = "presence_http_requests_total";
-
-/// How long requests took, in seconds, by route and method.
-pub const DURATION: &str = "presence_http_request_duration_seconds";
-
-/// Requests that were turned away because too many were being served. They count as requests too.
-pub const REFUSED: &str = "presence_http_refused_total";
 
 /// The upper bounds of the latency buckets, in seconds: from the embedded store to the deadline of a request.
 const BUCKETS: [f64; 14] =
@@ -33,9 +25,9 @@ pub fn install() -> Result<PrometheusHandle, MetricsError> {
     let recorder = recorder()?;
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
-    metrics::describe_counter!(REQUESTS, "HTTP requests by route, method and status class.");
-    metrics::describe_counter!(REFUSED, "HTTP requests turned away because too many were being served.");
-    metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Time to the response by route and method.");
+    presence::metrics::describe();
+    // Metrics without labels are told from the start on, so that their first rise is seen as one.
+    metrics::counter!(HTTP_REFUSED).increment(0);
     Ok(handle)
 }
 
@@ -70,19 +62,20 @@ pub fn routes(handle: PrometheusHandle) -> Router<App> {
 /// Counts one request.
 pub(super) fn record(route: &'static str, method: &Method, status: StatusCode, took: Duration) {
     let method = method_label(method);
-    metrics::counter!(REQUESTS, "route" => route, "method" => method, "status" => status_class(status)).increment(1);
-    metrics::histogram!(DURATION, "route" => route, "method" => method).record(took);
+    metrics::counter!(HTTP_REQUESTS, "route" => route, "method" => method, "status" => status_class(status))
+        .increment(1);
+    metrics::histogram!(HTTP_SECONDS, "route" => route, "method" => method).record(took);
 }
 
 /// Counts one request that was turned away.
 pub(super) fn refused() {
-    metrics::counter!(REFUSED).increment(1);
+    metrics::counter!(HTTP_REFUSED).increment(1);
 }
 
 /// The pattern of the route, or `other`: paths that are not ours are all one.
 pub(super) fn route_label(matched: Option<&MatchedPath>) -> &'static str {
     let Some(matched) = matched else { return "other" };
-    let ours = ENDPOINTS.iter().map(|(path, _)| *path).chain([health::PATH, ready::PATH, PATH]);
+    let ours = ENDPOINTS.iter().map(|(path, _)| *path).chain([health::PATH, ready::PATH, PATH, explain::PATH]);
     ours.into_iter().find(|path| *path == matched.as_str()).unwrap_or("other")
 }
 

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod bulk_get_presence;
+pub mod explain;
 pub mod extract;
 pub mod get_presence;
 pub mod get_typing;

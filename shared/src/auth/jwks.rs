@@ -71,6 +71,30 @@ struct Flight {
     ours: bool,
 }
 
+/// A client of HTTP that trusts the public certificate authorities and ends each request within a time. One `without_tls`
+/// asks no proxy: it speaks to this machine, or to one beside it.
+pub(crate) fn https_client(deadline: Duration, without_tls: bool) -> Result<reqwest::Client, Error> {
+    client(deadline, without_tls, RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() })
+}
+
+fn client(deadline: Duration, without_tls: bool, roots: RootCertStore) -> Result<reqwest::Client, Error> {
+    let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::new(ErrorKind::Internal, error);
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| internal(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(Policy::none())
+        .timeout(deadline)
+        // Minutes may lie between two requests, or a freeze: an idle connection would be found dead.
+        .pool_max_idle_per_host(0)
+        .user_agent(concat!("presence-service/", env!("CARGO_PKG_VERSION")));
+    let client = if without_tls { client.no_proxy() } else { client };
+    client.build().map_err(|error| internal(error.into()))
+}
+
 impl Jwks {
     /// Fetches nothing yet.
     pub(super) fn new(url: Url) -> Result<Self, Error> {
@@ -79,24 +103,7 @@ impl Jwks {
     }
 
     pub(super) fn with_roots(url: Url, roots: RootCertStore) -> Result<Self, Error> {
-        let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::new(ErrorKind::Internal, error);
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| internal(error.into()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(Policy::none())
-            .timeout(FETCH_DEADLINE)
-            // Minutes lie between two fetches, or a freeze: an idle connection would be found dead.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("presence-service/", env!("CARGO_PKG_VERSION")));
-        if url.scheme() == "http" {
-            // Only this machine is reached without TLS, and no proxy stands between.
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(|error| internal(error.into()))?;
+        let client = client(FETCH_DEADLINE, url.scheme() == "http", roots)?;
         Ok(Self(Arc::new(Inner { url, client, cache: Mutex::default() })))
     }
 

@@ -18,6 +18,7 @@ pub use key::{Algorithm, KeyError, SECRET_MIN_BYTES, VerifyingKey};
 use crate::domain::UserId;
 use crate::error::Error;
 use jwks::Jwks;
+pub(crate) use jwks::https_client;
 use token::Token;
 
 /// Checks bearer tokens against the configured key or keys. One serves the whole process: it caches the keys that it

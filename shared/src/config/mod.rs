@@ -18,7 +18,7 @@ pub use values::redacted;
 pub use variables::{VARIABLES, Variable};
 
 use crate::auth::AuthConfig;
-use crate::telemetry::{LogFilter, LogFormat};
+use crate::telemetry::{LogFilter, LogFormat, OtlpConfig};
 use read::{NotUnicode, Reader};
 
 /// Everything that can be configured. Holds secrets: its `Debug` shows none of them.
@@ -30,6 +30,8 @@ pub struct Config {
     pub port: u16,
     /// `ADMIN_ADDR`, default none.
     pub admin_addr: Option<SocketAddr>,
+    /// `ADMIN_EXPLAIN`: whether `admin_addr` tells why a user looks as they do. Default while it is loopback.
+    pub admin_explain: bool,
     /// `REDIS_URL`; none means the embedded in-memory store. May hold a password.
     pub redis_url: Option<String>,
     /// `REDIS_CLUSTER`, default false.
@@ -48,6 +50,8 @@ pub struct Config {
     pub typing_timeout: Duration,
     /// `LAST_SEEN_TTL` in seconds, default 30 days.
     pub last_seen_ttl: Duration,
+    /// `NOTES_TTL` in seconds, default 0: how long a user's last changes are noted.
+    pub notes_ttl: Duration,
     /// `RESUME_GRACE` in seconds, default 15.
     pub resume_grace: Duration,
     /// `JWT_*`: what tokens are checked against.
@@ -64,37 +68,57 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// `LOG_FORMAT`, default by whether logs go to a terminal.
     pub log_format: LogFormat,
+    /// `OTEL_*`: where spans go, default nowhere.
+    pub otlp: Option<OtlpConfig>,
+    /// `METRICS_NAMESPACE`: where CloudWatch files the metrics of functions, default nowhere.
+    pub metrics_namespace: Option<String>,
     /// `RUST_LOG`, default `info`.
     pub log_filter: LogFilter,
+}
+
+/// What a process can't do without.
+#[derive(Clone, Copy)]
+struct Needs {
+    /// A key of tokens.
+    tokens: bool,
+    /// In a function: a bus that others hear.
+    bus: bool,
 }
 
 impl Config {
     /// From the environment of this process.
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        Self::read(&environment, true)
+        Self::read(&environment, Needs { tokens: true, bus: true })
     }
 
     /// For a process that takes no tokens (event functions, the bridge): the same, but a key of tokens may be missing.
     /// If it is, every token is refused. So such a process need not be trusted with the key.
     pub fn from_env_without_tokens() -> Result<Self, ConfigErrors> {
-        Self::read(&environment, false)
+        Self::read(&environment, Needs { tokens: false, bus: true })
+    }
+
+    /// For a function that only reads: it has nothing to tell, and connects to no NATS, whether there is one or not.
+    pub fn from_env_of_reader() -> Result<Self, ConfigErrors> {
+        let config = Self::read(&environment, Needs { tokens: true, bus: false })?;
+        Ok(Self { nats_url: None, ..config })
     }
 
     /// From any source of variables by name. The result depends on nothing else.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        Self::read(&|name| Ok(lookup(name)), true)
+        Self::read(&|name| Ok(lookup(name)), Needs { tokens: true, bus: true })
     }
 
-    fn read(
-        lookup: &dyn Fn(&str) -> Result<Option<String>, NotUnicode>,
-        takes_tokens: bool,
-    ) -> Result<Self, ConfigErrors> {
+    fn read(lookup: &dyn Fn(&str) -> Result<Option<String>, NotUnicode>, needs: Needs) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(lookup);
         let r = &mut reader;
 
         let host = r.parse("HOST", "an IP address or localhost", values::ip);
         let port = r.parse("PORT", "a whole number from 0 to 65535", |text| text.parse().ok());
         let admin_addr = r.parse("ADMIN_ADDR", "an address and a port, as 127.0.0.1:9090", values::socket_addr);
+        let admin_explain = r.parse("ADMIN_EXPLAIN", "`on` or `off`", values::switch);
+        if admin_explain == Some(true) && !r.is_set("ADMIN_ADDR") {
+            r.reject("ADMIN_EXPLAIN", "is on without ADMIN_ADDR, where it would be told");
+        }
         if let (Some(host), Some(port), Some(admin)) = (host, port, admin_addr)
             && port != 0
             && admin == SocketAddr::new(host, port)
@@ -131,8 +155,8 @@ impl Config {
             r.reject("REDIS_WAIT_REPLICAS", "is set with REDIS_CLUSTER; a cluster can't be waited for");
         }
         if r.is_set("AWS_LAMBDA_FUNCTION_NAME") {
-            for name in ["REDIS_URL", "NATS_URL"] {
-                if !r.is_set(name) {
+            for (name, is_needed) in [("REDIS_URL", true), ("NATS_URL", needs.bus)] {
+                if is_needed && !r.is_set(name) {
                     r.reject(name, "is not set; a function keeps nothing and needs it");
                 }
             }
@@ -144,6 +168,9 @@ impl Config {
         let resume_grace = below_five_minutes(r, "RESUME_GRACE", true);
         let last_seen_ttl = r.parse("LAST_SEEN_TTL", "seconds up to 315360000, which is ten years", |text| {
             values::seconds(text).filter(|ttl| *ttl <= Duration::from_secs(315_360_000))
+        });
+        let notes_ttl = r.parse("NOTES_TTL", "seconds from 0 to 86400, which is a day", |text| {
+            values::seconds(text).filter(|ttl| *ttl <= Duration::from_secs(86_400))
         });
         if let (Some(interval), Some(timeout)) = (heartbeat_interval, heartbeat_timeout)
             && interval >= timeout
@@ -164,7 +191,7 @@ impl Config {
             );
         }
 
-        let auth = tokens::read(r, host, takes_tokens);
+        let auth = tokens::read(r, host, needs.tokens);
         let gateway = r.parse("GATEWAY", "`on` or `off`", values::switch);
         let max_connections = between(r, "MAX_CONNECTIONS", 1, 1_000_000);
         let max_in_flight = between(r, "MAX_IN_FLIGHT", 1, 65_536);
@@ -177,6 +204,9 @@ impl Config {
             values::origins,
         );
         let log_format = r.parse("LOG_FORMAT", "`json`, `text` or `auto`", LogFormat::parse);
+        let otlp = otlp(r);
+        let metrics_namespace =
+            r.parse("METRICS_NAMESPACE", "1 to 255 letters, digits and ._-/#:", values::metrics_namespace);
         let log_filter = r.parse(
             "RUST_LOG",
             "a level (error, warn, info, debug, trace) or target=level, comma separated",
@@ -188,6 +218,8 @@ impl Config {
                 host: host?,
                 port: port?,
                 admin_addr,
+                admin_explain: admin_addr
+                    .is_some_and(|admin| admin_explain.unwrap_or_else(|| values::is_loopback(admin.ip()))),
                 redis_url,
                 redis_cluster: redis_cluster?,
                 redis_wait_replicas: redis_wait_replicas?,
@@ -197,6 +229,7 @@ impl Config {
                 heartbeat_timeout: heartbeat_timeout?,
                 typing_timeout: typing_timeout?,
                 last_seen_ttl: last_seen_ttl?,
+                notes_ttl: notes_ttl?,
                 resume_grace: resume_grace?,
                 auth: auth?,
                 gateway: gateway?,
@@ -205,6 +238,8 @@ impl Config {
                 max_queue_time: max_queue_time?,
                 cors_origins: cors_origins.unwrap_or_default(),
                 log_format: log_format?,
+                otlp: otlp?,
+                metrics_namespace,
                 log_filter: log_filter?,
             })
         })();
@@ -243,6 +278,24 @@ fn environment(name: &str) -> Result<Option<String>, NotUnicode> {
     std::env::var_os(name).map(|value| value.into_string().map_err(|_| NotUnicode)).transpose()
 }
 
+/// None if something is wrong; no collector if none is named.
+fn otlp(reader: &mut Reader<'_>) -> Option<Option<OtlpConfig>> {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let endpoint = reader.parse(ENDPOINT, "an http:// or https:// URL without a user or a query", values::collector);
+    let headers = reader.parse(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "name=value, several separated by commas, percent-encoded",
+        values::headers,
+    );
+    let ratio = reader.parse("OTEL_TRACES_SAMPLER_ARG", "a number from 0 to 1", |text| {
+        text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
+    });
+    if !reader.is_set(ENDPOINT) {
+        return Some(None);
+    }
+    Some(Some(OtlpConfig { endpoint: endpoint?, headers: headers.unwrap_or_default(), ratio: ratio? }))
+}
+
 /// Seconds that must fit well into the five minutes that the user's hash lives.
 fn below_five_minutes(reader: &mut Reader<'_>, name: &'static str, zero: bool) -> Option<Duration> {
     let allowed = if zero { "seconds from 0 to less than 300" } else { "seconds, more than 0 and less than 300" };
@@ -262,6 +315,7 @@ impl fmt::Debug for Config {
             .field("host", &self.host)
             .field("port", &self.port)
             .field("admin_addr", &self.admin_addr)
+            .field("admin_explain", &self.admin_explain)
             .field("redis_url", &self.redis_url.as_deref().map(redacted))
             .field("redis_cluster", &self.redis_cluster)
             .field("redis_wait_replicas", &self.redis_wait_replicas)
@@ -271,6 +325,7 @@ impl fmt::Debug for Config {
             .field("heartbeat_timeout", &self.heartbeat_timeout)
             .field("typing_timeout", &self.typing_timeout)
             .field("last_seen_ttl", &self.last_seen_ttl)
+            .field("notes_ttl", &self.notes_ttl)
             .field("resume_grace", &self.resume_grace)
             .field("auth", &self.auth)
             .field("gateway", &self.gateway)
@@ -279,6 +334,8 @@ impl fmt::Debug for Config {
             .field("max_queue_time", &self.max_queue_time)
             .field("cors_origins", &self.cors_origins)
             .field("log_format", &self.log_format)
+            .field("otlp", &self.otlp)
+            .field("metrics_namespace", &self.metrics_namespace)
             .field("log_filter", &self.log_filter)
             .finish()
     }

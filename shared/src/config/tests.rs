@@ -300,10 +300,52 @@ fn a_function_needs_a_store_and_a_bus_that_outlive_it() {
 }
 
 #[test]
+fn a_function_that_only_reads_needs_a_store_and_no_bus() {
+    let variables = HashMap::from([("AWS_LAMBDA_FUNCTION_NAME", "get-presence"), ("JWT_SECRET", SECRET)]);
+    let lookup = |name: &str| Ok(variables.get(name).map(|value| value.to_string()));
+    let wrong = Config::read(&lookup, Needs { tokens: true, bus: false }).unwrap_err();
+    let wrong: Vec<String> = wrong.iter().map(|error| error.variable.to_owned()).collect();
+    assert_eq!(wrong, ["REDIS_URL"]);
+}
+
+#[test]
+fn a_collector_is_a_plain_url_and_its_headers_are_never_shown() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+    let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=open%20sesame, tenant=a");
+    let config = read(&[endpoint, headers, ("OTEL_TRACES_SAMPLER_ARG", "0.25")]).unwrap();
+    assert!(!format!("{config:?}").contains("sesame"));
+    let otlp = config.otlp.unwrap();
+    assert_eq!(otlp.headers, [("x-api-key".into(), "open sesame".into()), ("tenant".into(), "a".into())]);
+    assert!((otlp.ratio - 0.25).abs() < f64::EPSILON);
+    assert!(read(&[]).unwrap().otlp.is_none());
+    for wrong in ["collector:4318", "ftp://collector", "http://user:password@collector", "http://collector/?key=1"] {
+        assert!(error(&[("OTEL_EXPORTER_OTLP_ENDPOINT", wrong)]).starts_with("OTEL_EXPORTER_OTLP_ENDPOINT"), "{wrong}");
+    }
+    let unreadable = error(&[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "sesame")]);
+    assert!(unreadable.contains("can't be used") && !unreadable.contains("sesame"), "{unreadable}");
+    assert!(error(&[endpoint, ("OTEL_TRACES_SAMPLER_ARG", "2")]).starts_with("OTEL_TRACES_SAMPLER_ARG"));
+}
+
+#[test]
+fn an_address_explains_by_itself_only_on_loopback() {
+    for (address, switch, explains) in [
+        ("127.0.0.1:9090", "", true),
+        ("[::1]:9090", "", true),
+        ("127.0.0.1:9090", "off", false),
+        ("0.0.0.0:9090", "", false),
+        ("10.0.0.7:9090", "on", true),
+    ] {
+        let config = read(&[("ADMIN_ADDR", address), ("ADMIN_EXPLAIN", switch)]).unwrap();
+        assert_eq!(config.admin_explain, explains, "{address} {switch}");
+    }
+    assert!(error(&[("ADMIN_EXPLAIN", "on")]).contains("without ADMIN_ADDR"));
+}
+
+#[test]
 fn a_process_that_takes_no_tokens_needs_no_key() {
     let without = |variables: &[(&str, &str)]| {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
-        Config::read(&|name| Ok(variables.get(name).map(|value| value.to_string())), false)
+        Config::read(&|name| Ok(variables.get(name).map(|value| value.to_string())), Needs { tokens: false, bus: true })
     };
     assert!(matches!(without(&[("HOST", "0.0.0.0")]).unwrap().auth.keys, KeySource::Nowhere));
     assert!(matches!(without(&[("JWT_SECRET", SECRET)]).unwrap().auth.keys, KeySource::Key(_)));
@@ -313,6 +355,6 @@ fn a_process_that_takes_no_tokens_needs_no_key() {
 #[test]
 fn a_value_that_is_no_text_is_not_taken_for_an_unset_one() {
     let lookup = |name: &str| if name == "JWT_SECRET" { Err(NotUnicode) } else { Ok(None) };
-    let errors = Config::read(&lookup, true).unwrap_err();
+    let errors = Config::read(&lookup, Needs { tokens: true, bus: true }).unwrap_err();
     assert!(errors.iter().any(|error| error.to_string() == "JWT_SECRET is not Unicode text"), "{errors}");
 }

@@ -106,3 +106,30 @@ fn origin(text: &str) -> Option<String> {
     (matches!(url.scheme(), "http" | "https") && bare && url.password().is_none())
         .then(|| url.origin().ascii_serialization())
 }
+
+/// The base of a collector's address. It may be without TLS: collectors stand beside the process, or in its network.
+pub(super) fn collector(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let bare =
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && bare).then_some(url)
+}
+
+/// Headers as OpenTelemetry writes them: `name=value`, percent-encoded, with commas between.
+pub(super) fn headers(text: &str) -> Option<Vec<(String, String)>> {
+    let header = |part: &str| {
+        let (name, value) = part.split_once('=')?;
+        let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
+        let name = name.trim();
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        (is_name && !value.chars().any(char::is_control)).then(|| (name.to_owned(), value.into_owned()))
+    };
+    text.split(',').map(header).collect()
+}
+
+/// A namespace as CloudWatch takes it; its own are not ours.
+pub(super) fn metrics_namespace(text: &str) -> Option<String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-/#:".contains(&b);
+    let usable = (1..=255).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with("AWS/");
+    usable.then(|| text.to_owned())
+}

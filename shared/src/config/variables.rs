@@ -14,13 +14,19 @@ pub struct Variable {
 }
 
 /// Every variable, in the order in which they are best explained.
-pub const VARIABLES: [Variable; 26] = [
+pub const VARIABLES: [Variable; 32] = [
     open("HOST", "127.0.0.1", "The IP address to listen on, or `localhost`"),
     open("PORT", "8087", "The port to listen on, 0 to 65535; 0 picks a free one"),
     open(
         "ADMIN_ADDR",
         "",
         "Another address and port for `/health`, `/ready` and `/metrics`, which PORT serves as well",
+    ),
+    open(
+        "ADMIN_EXPLAIN",
+        "",
+        "Whether ADMIN_ADDR also tells why a user looks as they do, without a token: unset does while it is loopback, \
+         `on` always, `off` never",
     ),
     secret("REDIS_URL", "`redis://` or `rediss://` (TLS); unset means the store in memory, except on Lambda"),
     open("REDIS_CLUSTER", "off", "`on` if REDIS_URL leads to a cluster"),
@@ -45,6 +51,11 @@ pub const VARIABLES: [Variable; 26] = [
         "LAST_SEEN_TTL",
         "2592000",
         "Seconds that last_seen is kept after a user is gone; at least HEARTBEAT_TIMEOUT, at most ten years",
+    ),
+    open(
+        "NOTES_TTL",
+        "0",
+        "Seconds that a user's last 20 changes are noted for whoever asks why, up to one day; 0 for not at all",
     ),
     open(
         "RESUME_GRACE",
@@ -76,6 +87,22 @@ pub const VARIABLES: [Variable; 26] = [
     ),
     open("CORS_ORIGINS", "", "Origins whose pages may call, as `https://app.example.com`, several with commas"),
     open("LOG_FORMAT", "auto", "`json`, `text`, or `auto`: text on a terminal and JSON elsewhere"),
+    open(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "Where spans go, as `http://127.0.0.1:4318`: OTLP over HTTP with protobuf; unset means nowhere",
+    ),
+    secret("OTEL_EXPORTER_OTLP_HEADERS", "Headers for the collector, as `name=value`, several with commas"),
+    open(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "1",
+        "The share of traces to tell, 0 to 1, of those that begin here; others are told as their caller says",
+    ),
+    open(
+        "METRICS_NAMESPACE",
+        "",
+        "Functions write their metrics to the log for this namespace of CloudWatch; unset means not at all",
+    ),
     open("RUST_LOG", "info", "What is logged, as in `info` or `info,presence=debug`"),
 ];
 

@@ -1,6 +1,8 @@
 //! The rules of presence, as pure functions over a user's record. Nothing here reads a clock, an environment or a
 //! network: time and ids are arguments.
 
+mod cause;
+mod explain;
 mod forget;
 mod ids;
 mod input;
@@ -15,6 +17,8 @@ mod trace;
 mod transition;
 mod view;
 
+pub use cause::Cause;
+pub use explain::{ExplainedSession, Explanation, Lease, SessionState, Transition};
 pub use ids::{ChannelId, Invalid, SessionId, UserId};
 pub use input::{ActivityUpdate, Input, InputKind, StatusUpdate};
 pub use marks::{Mark, MarkKind};

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::session::Session;
-use super::{ActivityKind, ActivityName, CustomStatus, Intent, Presence, SessionId, Timestamp, Traceparent, UserId};
+use super::{
+    ActivityKind, ActivityName, Cause, CustomStatus, Intent, Presence, SessionId, Status, Timestamp, Traceparent,
+    UserId,
+};
 
 /// One user's record: what a store keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +111,12 @@ pub struct Pending {
     pub at: Timestamp,
     /// The trace that caused it.
     pub trace: Traceparent,
+    /// The visible status before it; none if it was written by a release that did not tell.
+    #[serde(default)]
+    pub from: Option<Status>,
+    /// What caused it.
+    #[serde(default)]
+    pub cause: Cause,
 }
 
 impl UserRecord {

@@ -2,7 +2,7 @@
 
 use super::marks::{Mark, Marks};
 use super::record::{RunningActivity, UserRecord, Voice};
-use super::{Platform, Rules, Timestamp};
+use super::{Platform, Rules, Session, Timestamp};
 
 /// The times in which something kept a user online, the earliest first.
 pub(super) struct Timeline {
@@ -16,10 +16,12 @@ pub(super) struct Span {
     pub(super) to: Timestamp,
     /// Of the session; a lease counts as [`Platform::Web`].
     pub(super) platform: Platform,
+    /// When its connection broke, if it did: from then on it lives by the resume grace alone.
+    pub(super) broke: Option<Timestamp>,
 }
 
 impl Span {
-    fn contains(&self, moment: Timestamp) -> bool {
+    pub(super) fn contains(&self, moment: Timestamp) -> bool {
         self.from <= moment && moment < self.to
     }
 }
@@ -27,20 +29,14 @@ impl Span {
 impl Timeline {
     pub(super) fn of(record: &UserRecord, rules: &Rules) -> Self {
         let mut spans = Vec::with_capacity(record.sessions.len() + 1);
-        let opens =
-            if record.sessions.values().any(|session| session.ever_broke()) { opens(record) } else { Vec::new() };
+        let opens = opens_that_matter(record);
         let mut marks = Marks::default();
         for session in record.sessions.values() {
-            marks.read(session, rules);
-            marks.lives(rules, |life| {
-                let resumed = life.broke.and_then(|broke| first_after(&opens, broke));
-                let to = resumed.map_or(life.to, |opened| life.to.min(opened));
-                spans.extend((life.from < to).then_some(Span { from: life.from, to, platform: session.platform }));
-            });
+            session_spans(session, &opens, &mut marks, rules, |span| spans.push(span));
         }
         let is_needed = |leased: &Timestamp| !spans.iter().any(|span| span.from < *leased && *leased < span.to);
         let leases = record.leases().filter(is_needed);
-        let leases = leases.map(|from| Span { from, to: lease_end(record, from, rules), platform: Platform::Web });
+        let leases = leases.map(|from| lease_span(record, from, rules));
         let leases: Vec<Span> = leases.filter(|lease| lease.from < lease.to).collect();
         spans.extend(leases);
         spans.sort_unstable();
@@ -91,6 +87,35 @@ impl Timeline {
 fn lease_end(record: &UserRecord, leased: Timestamp, rules: &Rules) -> Timestamp {
     let heard = record.sessions.values().flat_map(|session| session.opens_and_closes()).map(|mark| mark.at);
     heard.filter(|at| *at >= leased).fold(leased + rules.heartbeat_timeout, Timestamp::min)
+}
+
+/// When one session lived, given the opens that may end its resume grace.
+fn session_spans(session: &Session, opens: &[Timestamp], marks: &mut Marks, rules: &Rules, mut tell: impl FnMut(Span)) {
+    marks.read(session, rules);
+    marks.lives(rules, |life| {
+        let resumed = life.broke.and_then(|broke| first_after(opens, broke));
+        let to = resumed.map_or(life.to, |opened| life.to.min(opened));
+        if life.from < to {
+            tell(Span { from: life.from, to, platform: session.platform, broke: life.broke });
+        }
+    });
+}
+
+/// The latest time in which one session of a record lived.
+pub(super) fn last_span(record: &UserRecord, session: &Session, rules: &Rules) -> Option<Span> {
+    let mut last = None;
+    session_spans(session, &opens_that_matter(record), &mut Marks::default(), rules, |span| last = Some(span));
+    last
+}
+
+/// The time in which a lease counts.
+pub(super) fn lease_span(record: &UserRecord, leased: Timestamp, rules: &Rules) -> Span {
+    Span { from: leased, to: lease_end(record, leased, rules), platform: Platform::Web, broke: None }
+}
+
+/// When sessions opened, in order, where some session broke that an open may end.
+fn opens_that_matter(record: &UserRecord) -> Vec<Timestamp> {
+    if record.sessions.values().any(|session| session.ever_broke()) { opens(record) } else { Vec::new() }
 }
 
 /// When sessions opened, in order.

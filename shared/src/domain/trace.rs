@@ -22,6 +22,25 @@ impl Traceparent {
         valid.then(|| Self(text.into()))
     }
 
+    /// The same trace as AWS writes it in `X-Amzn-Trace-Id` (`Root=1-<8 hex>-<24 hex>;Parent=<16 hex>;Sampled=1`), if that
+    /// is well formed. Where it names no parent, one is made up: then the trace began with whoever wrote it.
+    pub fn from_xray(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let named = text.split(';').map(str::trim).find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            named.map(str::trim)
+        };
+        let (epoch, unique) = field("Root")?.strip_prefix("1-")?.split_once('-')?;
+        let made_up = || Uuid::new_v4().simple().to_string()[..16].to_owned();
+        let parent = field("Parent").map_or_else(made_up, str::to_owned);
+        let flags = if field("Sampled") == Some("0") { "00" } else { "01" };
+        (epoch.len() == 8).then(|| Self::parse(&format!("00-{epoch}{unique}-{parent}-{flags}")))?
+    }
+
+    /// The id of the trace: 32 hexadecimal digits, the same for everything that one request causes.
+    pub fn trace_id(&self) -> &str {
+        self.0.get(3..35).unwrap_or_default()
+    }
+
     /// A new trace, for a change that nobody's request caused.
     pub fn generate() -> Self {
         let (trace, parent) = (Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string());
@@ -43,6 +62,23 @@ impl fmt::Display for Traceparent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_trace_of_aws_is_the_same_trace() {
+        let root = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        let trace = Traceparent::from_xray(&format!("{root};Parent=53995c3f42cd8ad8;Sampled=1")).unwrap();
+        assert_eq!(trace.as_str(), "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01");
+        assert_eq!(trace.trace_id(), "5759e988bd862e3fe1be46a994272793");
+        let unsampled =
+            Traceparent::from_xray(&format!("Self=1-0-0; {root}; Parent=53995c3f42cd8ad8; Sampled=0;Lineage=a:0"));
+        assert!(unsampled.unwrap().as_str().ends_with("-53995c3f42cd8ad8-00"));
+        assert_eq!(Traceparent::from_xray(root).unwrap().trace_id(), trace.trace_id());
+        for bad in
+            ["", "Root=", "Root=1-5759e988", "Root=1-5759e98-bd862e3fe1be46a9942727930", "Parent=53995c3f42cd8ad8"]
+        {
+            assert_eq!(Traceparent::from_xray(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_trace_context_is_taken_only_when_well_formed() {

@@ -8,8 +8,8 @@ use super::record::{Choice, Pending, RunningActivity, UserRecord, Voice};
 use super::rules::{EARLIER_LIMIT, PENDING_LIMIT, UPDATE_LIMIT, UPDATE_WINDOW};
 use super::timeline::Timeline;
 use super::{
-    ActivityKind, ActivityName, ActivityUpdate, Input, InputKind, Intent, Presence, Rules, Session, SessionId, Status,
-    StatusUpdate, Timestamp, Traceparent,
+    ActivityKind, ActivityName, ActivityUpdate, Cause, Input, InputKind, Intent, Presence, Rules, Session, SessionId,
+    Status, StatusUpdate, Timestamp, Traceparent,
 };
 
 /// The user changed their status too often. Nothing was changed by the refused update, and it does not count.
@@ -22,6 +22,7 @@ pub struct RateLimited {
 
 /// What others saw change.
 struct Change {
+    from: Status,
     presence: Presence,
     status: bool,
     activity: bool,
@@ -61,7 +62,7 @@ impl UserRecord {
         let now = now.max(self.settled_at);
         let timeline = self.timeline(rules);
         let changes = self.settle(&timeline, now, rules);
-        self.mark_all(changes, trace);
+        self.mark_all(changes, Cause::Deadline, trace);
         self.forget(&timeline, now, rules);
     }
 
@@ -77,13 +78,13 @@ impl UserRecord {
         let now = now.max(self.settled_at);
         let timeline = self.timeline(rules);
         let changes = self.settle(&timeline, now, rules);
-        self.mark_all(changes, trace);
+        self.mark_all(changes, Cause::Deadline, trace);
         let before = self.look(&timeline, now, rules);
         self.learn(input, now, rules)?;
         let timeline = self.timeline(rules);
         let after = self.look(&timeline, now, rules);
         let change = self.change(&before, after, now);
-        self.mark_all(change, trace);
+        self.mark_all(change, Cause::from(&input.kind), trace);
         self.forget(&timeline, now, rules);
         Ok(())
     }
@@ -115,7 +116,8 @@ impl UserRecord {
         self.last_sign = self.last_sign.max(Some((deadline - rules.heartbeat_timeout).min(now)));
         self.settled_at = self.settled_at.max(at);
         let presence = self.look(timeline, at, rules);
-        Some(Change { presence, status: true, activity: false, at })
+        let from = self.choice.intent.shown();
+        Some(Change { from, presence, status: true, activity: false, at })
     }
 
     /// What others see differently after something than before it: raises the version.
@@ -127,12 +129,12 @@ impl UserRecord {
         }
         self.version = next_version(self.version, at);
         after.version = self.version;
-        Some(Change { presence: after, status, activity, at })
+        Some(Change { from: before.status, presence: after, status, activity, at })
     }
 
-    fn mark_all(&mut self, changes: impl IntoIterator<Item = Change>, trace: &Traceparent) {
-        for Change { presence, status, activity, at } in changes {
-            self.mark(Pending { presence, status, activity, at, trace: trace.clone() });
+    fn mark_all(&mut self, changes: impl IntoIterator<Item = Change>, cause: Cause, trace: &Traceparent) {
+        for Change { from, presence, status, activity, at } in changes {
+            self.mark(Pending { presence, status, activity, at, trace: trace.clone(), from: Some(from), cause });
         }
     }
 

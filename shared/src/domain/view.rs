@@ -54,6 +54,17 @@ impl UserRecord {
         (session.heartbeat == last_sign).then_some(id)
     }
 
+    /// Whether nothing but the resume grace keeps the user online: a connection broke, and if its client does not come
+    /// back others will see them leave.
+    pub fn is_kept_by_grace(&self, now: Timestamp, rules: &Rules) -> bool {
+        if !self.choice.intent.is_visible() || !self.sessions.values().any(Session::ever_broke) {
+            return false;
+        }
+        let timeline = self.timeline(rules);
+        let mut live = timeline.live(now).peekable();
+        live.peek().is_some() && live.all(|span| span.broke.is_some_and(|broke| broke <= now))
+    }
+
     pub(super) fn timeline(&self, rules: &Rules) -> Timeline {
         Timeline::of(self, rules)
     }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, Traceparent};
 
 /// Messages of one subject, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +73,12 @@ impl BatchResponse {
 }
 
 impl Record {
+    /// The trace that the message belongs to, as W3C or AWS writes it.
+    pub fn traceparent(&self) -> Option<Traceparent> {
+        let w3c = self.header("traceparent").and_then(Traceparent::parse);
+        w3c.or_else(|| self.header("x-amzn-trace-id").and_then(Traceparent::from_xray))
+    }
+
     /// The first value of a header, whatever the case of its name: gateways differ.
     pub fn header(&self, name: &str) -> Option<&str> {
         let values = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?.1;

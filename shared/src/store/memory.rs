@@ -1,7 +1,7 @@
 //! The store inside one process: the embedded default, and the reference that the other store is tested against.
 //! Nothing is kept when the process ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,9 +9,10 @@ use async_trait::async_trait;
 
 use super::redis::Stored;
 use super::{
-    Change, Committed, Due, Ending, Heartbeat, Index, Loaded, PresenceStore, SHARDS, StoreError, TICKER_SIGN, shard_of,
+    Change, Committed, Due, Ending, Heartbeat, Index, Loaded, NOTES, PresenceStore, SHARDS, StoreError, TICKER_SIGN,
+    shard_of,
 };
-use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, UserId, UserRecord};
+use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, Transition, UserId, UserRecord};
 
 /// How long a user's sessions are kept after the last commit or heartbeat.
 const USER_TTL: Duration = Duration::from_secs(300);
@@ -26,6 +27,7 @@ pub struct MemoryStore {
 struct State {
     users: HashMap<UserId, User>,
     profiles: HashMap<UserId, UserRecord>,
+    notes: HashMap<UserId, Notes>,
     typing: HashMap<ChannelId, Channel>,
     /// When what may go.
     expiries: BTreeSet<(Timestamp, Expiring)>,
@@ -37,12 +39,20 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Expiring {
     User(UserId),
+    Notes(UserId),
     Channel(ChannelId),
 }
 
 struct User {
     record: UserRecord,
     revision: u64,
+    expires_at: Option<Timestamp>,
+}
+
+/// Changes, the latest first.
+#[derive(Default)]
+struct Notes {
+    transitions: VecDeque<Transition>,
     expires_at: Option<Timestamp>,
 }
 
@@ -85,6 +95,7 @@ impl State {
             self.expiries.remove(&(at, what));
             match what {
                 Expiring::User(user) => drop(self.users.remove(&user)),
+                Expiring::Notes(user) => drop(self.notes.remove(&user)),
                 Expiring::Channel(channel) => drop(self.typing.remove(&channel)),
             }
         }
@@ -246,6 +257,10 @@ impl PresenceStore for MemoryStore {
         Ok(due.map(|(_, at, user_id)| Due { user_id: *user_id, at: *at }).collect())
     }
 
+    async fn size(&self, index: Index) -> Result<u64, StoreError> {
+        Ok(self.state().index(index).moments.len() as u64)
+    }
+
     async fn take_shard(&self, _shard: u8, _sweeper: &str) -> Result<bool, StoreError> {
         Ok(true)
     }
@@ -270,6 +285,26 @@ impl PresenceStore for MemoryStore {
 
     async fn has_ticker(&self) -> Result<bool, StoreError> {
         Ok(self.state().ticker_until.is_some_and(|until| wall_clock() < until))
+    }
+
+    async fn note(&self, user: UserId, transitions: &[Transition], keep: Duration) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let until = wall_clock() + keep;
+        let notes = state.notes.entry(user).or_default();
+        for transition in transitions {
+            notes.transitions.push_front(transition.clone());
+        }
+        notes.transitions.truncate(NOTES);
+        if let Some(old) = notes.expires_at.replace(until) {
+            state.expiries.remove(&(old, Expiring::Notes(user)));
+        }
+        state.expiries.insert((until, Expiring::Notes(user)));
+        Ok(())
+    }
+
+    async fn noted(&self, user: UserId) -> Result<Vec<Transition>, StoreError> {
+        let state = self.state();
+        Ok(state.notes.get(&user).map(|notes| notes.transitions.iter().cloned().collect()).unwrap_or_default())
     }
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {

@@ -4,6 +4,7 @@
 //! Two stores implement [`PresenceStore`]: [`MemoryStore`] for one process, [`RedisStore`] for any number.
 
 mod memory;
+mod metered;
 mod redis;
 
 use std::time::Duration;
@@ -11,8 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::memory::MemoryStore;
+pub use self::metered::MeteredStore;
 pub use self::redis::{RedisConfig, RedisStore};
-use crate::domain::{ChannelId, SessionId, Timestamp, UserId, UserRecord};
+use crate::domain::{ChannelId, SessionId, Timestamp, Transition, UserId, UserRecord};
 
 /// Keeps users' records. Every method ends within a bounded time. Methods that take many items answer for each, in
 /// its place.
@@ -39,6 +41,9 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// Users to look at by `now`, at most `limit`, from one shard of the index.
     async fn due(&self, index: Index, shard: u8, now: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError>;
 
+    /// How many users an index holds, due or not.
+    async fn size(&self, index: Index) -> Result<u64, StoreError>;
+
     /// Takes the shard for this sweeper, for a short time, so that sweepers at work at once share the work.
     async fn take_shard(&self, shard: u8, sweeper: &str) -> Result<bool, StoreError>;
 
@@ -57,6 +62,13 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// Whether there is such a sign.
     async fn has_ticker(&self) -> Result<bool, StoreError>;
 
+    /// Notes changes that others saw, for whoever asks why. At most [`NOTES`] of a user are kept, for so long after the
+    /// last. It is no part of a record: a note may be lost.
+    async fn note(&self, user: UserId, transitions: &[Transition], keep: Duration) -> Result<(), StoreError>;
+
+    /// What was noted of a user, the latest first.
+    async fn noted(&self, user: UserId) -> Result<Vec<Transition>, StoreError>;
+
     /// Notes that the user types, and says whether the others are to be told.
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError>;
 
@@ -66,6 +78,9 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// Who types, and when they last said so, the latest last.
     async fn typing(&self, channel: ChannelId, now: Timestamp) -> Result<Vec<(UserId, Timestamp)>, StoreError>;
 }
+
+/// How many changes of a user are kept where they are noted.
+pub const NOTES: usize = 20;
 
 /// Into how many shards each index is spread, so that no single key takes every write.
 pub const SHARDS: u8 = 32;

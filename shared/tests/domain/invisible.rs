@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use presence::domain::{InputKind, Intent, StatusUpdate, Timestamp};
+use presence::domain::{Cause, InputKind, Intent, Pending, StatusUpdate, Timestamp};
 use proptest::prelude::*;
 
 use crate::history::{Happening, arrivals, moments, timely, untimely};
@@ -10,8 +10,11 @@ use crate::user::{User, at, beats, chooses, closes, joins_voice, leaves_voice, o
 
 /// Everything that others can get hold of.
 fn trace(user: &User, now: Timestamp) -> String {
-    let (read, told) = (user.read(now), &user.record.pending);
-    serde_json::to_string(&(read, told, user.next_deadline(now))).unwrap()
+    let read = user.read(now);
+    // What caused a change is told to operators alone.
+    let told =
+        user.record.pending.iter().cloned().map(|change| Pending { from: None, cause: Cause::Unknown, ..change });
+    serde_json::to_string(&(read, told.collect::<Vec<_>>(), user.next_deadline(now))).unwrap()
 }
 
 /// On one platform, so that going offline is one change, however many sessions end.

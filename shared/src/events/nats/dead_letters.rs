@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::link::NatsLink;
 use super::send::Outgoing;
 use crate::events::{DeadLetter, DeadLetters, PublishError};
+use crate::metrics::DEAD_LETTERS;
 
 /// Keeps dead letters in the stream of dead letters, on `presence.dlq.<function>`.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ impl DeadLetters for NatsDeadLetters {
         let result = self.link.send(&parts).await.into_iter().collect::<Result<Vec<()>, PublishError>>();
         let outcome = if result.is_ok() { "kept" } else { "failed" };
         let function = letter.function.clone();
-        metrics::counter!("presence_dead_letters_total", "function" => function, "outcome" => outcome).increment(1);
+        metrics::counter!(DEAD_LETTERS, "function" => function, "outcome" => outcome).increment(1);
         let DeadLetter { function, message_id, reason, .. } = letter;
         tracing::warn!(function, message_id, reason, outcome, "message goes to the dead letters");
         result.map(|_| ())

@@ -3,10 +3,13 @@
 use async_nats::{HeaderMap, HeaderValue};
 use async_trait::async_trait;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::link::NatsLink;
 use super::send::Outgoing;
 use crate::events::{Event, EventPublisher, PublishError};
+use crate::metrics::{EVENTS_FAILED, EVENTS_PUBLISHED, EVENTS_SECONDS};
+use crate::telemetry::SPANS;
 
 /// Publishes events on their subjects. With JetStream an event counts as published when the stream has it; a second
 /// telling within two minutes is recognised by its id and kept once.
@@ -30,8 +33,9 @@ impl EventPublisher for NatsPublisher {
         }
         let started = Instant::now();
         let messages: Vec<Outgoing> = events.iter().map(message).collect();
-        let results = self.link.send(&messages).await;
-        metrics::histogram!("presence_events_publish_seconds").record(started.elapsed());
+        let span = tracing::info_span!(target: SPANS, "publish", otel.kind = "producer", events = events.len());
+        let results = self.link.send(&messages).instrument(span).await;
+        metrics::histogram!(EVENTS_SECONDS).record(started.elapsed());
         count(events, &results);
         results
     }
@@ -54,9 +58,9 @@ fn count(events: &[Event], results: &[Result<(), PublishError>]) {
     for (event, result) in events.iter().zip(results) {
         let subject = event.kind.subject();
         match result {
-            Ok(()) => metrics::counter!("presence_events_published_total", "subject" => subject).increment(1),
+            Ok(()) => metrics::counter!(EVENTS_PUBLISHED, "subject" => subject).increment(1),
             Err(_) => {
-                metrics::counter!("presence_events_failed_total", "subject" => subject).increment(1);
+                metrics::counter!(EVENTS_FAILED, "subject" => subject).increment(1);
                 failures += 1;
             }
         }

@@ -19,6 +19,11 @@ pub(super) fn pending(user: UserId) -> String {
     format!("{{presence:user:{user}}}:pending")
 }
 
+/// The last changes of a user, where they are noted. Apart from the hash for the same reason.
+pub(super) fn notes(user: UserId) -> String {
+    format!("{{presence:user:{user}}}:notes")
+}
+
 /// Who types in a channel.
 pub(super) fn typing(channel: ChannelId) -> String {
     format!("typing:{channel}")

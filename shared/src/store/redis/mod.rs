@@ -9,18 +9,20 @@ mod load;
 mod renew;
 mod scripts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use redis::{Cmd, FromRedisValue, Script, Value, cmd};
 
 use self::connection::Connection;
 use self::scripts::{Scripts, call};
 use super::{
-    Change, Committed, Due, Ending, Heartbeat, Index, Loaded, PresenceStore, StoreError, TICKER_SIGN, shard_of,
+    Change, Committed, Due, Ending, Heartbeat, Index, Loaded, NOTES, PresenceStore, SHARDS, StoreError, TICKER_SIGN,
+    shard_of,
 };
-use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, UserId};
+use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, Transition, UserId};
 
 /// The fields that a record was loaded from.
 pub(in crate::store) type Stored = codec::Fields;
@@ -177,6 +179,18 @@ impl PresenceStore for RedisStore {
         }
     }
 
+    async fn size(&self, index: Index) -> Result<u64, StoreError> {
+        let commands: Vec<redis::Cmd> = (0..SHARDS)
+            .map(|shard| {
+                let mut command = cmd("ZCARD");
+                command.arg(keys::index(index, shard));
+                command
+            })
+            .collect();
+        let sizes: Vec<u64> = try_join_all(commands.iter().map(|command| self.query(command))).await?;
+        Ok(sizes.into_iter().sum())
+    }
+
     async fn take_shard(&self, shard: u8, sweeper: &str) -> Result<bool, StoreError> {
         let mut command = cmd("SET");
         command.arg(keys::sweeper(shard)).arg(sweeper).arg("NX").arg("PX").arg(SWEEPER_LEASE.as_millis() as u64);
@@ -209,6 +223,26 @@ impl PresenceStore for RedisStore {
 
     async fn has_ticker(&self) -> Result<bool, StoreError> {
         self.query(cmd("EXISTS").arg(keys::TICKER)).await
+    }
+
+    async fn note(&self, user: UserId, transitions: &[Transition], keep: Duration) -> Result<(), StoreError> {
+        let key = keys::notes(user);
+        let texts: Vec<String> = transitions.iter().filter_map(|note| serde_json::to_string(note).ok()).collect();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("LPUSH").arg(&key).arg(texts).ignore();
+        pipeline.cmd("LTRIM").arg(&key).arg(0).arg(NOTES - 1).ignore();
+        pipeline.cmd("PEXPIRE").arg(&key).arg(keep.as_millis() as u64).ignore();
+        let pipeline = &pipeline;
+        self.connection.run(|mut handle| async move { pipeline.query_async(&mut handle).await }).await
+    }
+
+    async fn noted(&self, user: UserId) -> Result<Vec<Transition>, StoreError> {
+        let texts: Vec<String> = self.query(cmd("LRANGE").arg(keys::notes(user)).arg(0).arg(-1)).await?;
+        // What a newer release noted may be unreadable, and a repeated command notes twice.
+        let mut notes: Vec<Transition> = texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        let mut seen = BTreeSet::new();
+        notes.retain(|note| seen.insert(note.version));
+        Ok(notes)
     }
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {

@@ -1,11 +1,17 @@
 //! Logs: JSON for machines, plain text for a terminal. Always to standard error, so that standard output stays for
-//! what a program is asked for.
+//! what a program is asked for. And spans, for a collector, where one is configured.
+
+mod spans;
 
 use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+pub use spans::{OtlpConfig, SPANS, SpansError, continue_trace, flush, flush_until, link_trace};
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,22 +29,36 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 
-/// Sends the logs of this process to standard error from now on. The first call counts; later ones change nothing and
-/// say so.
-pub fn init(format: LogFormat, filter: &LogFilter) -> bool {
-    tracing::subscriber::set_global_default(subscriber(format, filter, io::stderr)).is_ok()
+/// Sends the logs of this process to standard error from now on, and its spans to the collector, if there is one, as
+/// those of `service`. The first call counts; later ones change nothing and say so.
+pub fn init(
+    format: LogFormat,
+    filter: &LogFilter,
+    collector: Option<&OtlpConfig>,
+    service: &str,
+) -> Result<bool, SpansError> {
+    let tracer = collector.map(|collector| spans::tracer(collector, service)).transpose()?;
+    let spans = tracer.map(|tracer| {
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false);
+        layer.with_tracked_inactivity(false).with_filter(filter_fn(|metadata| metadata.target() == SPANS))
+    });
+    let subscriber = Registry::default().with(lines(format, filter, io::stderr)).with(spans);
+    Ok(tracing::subscriber::set_global_default(subscriber).is_ok())
 }
 
-fn subscriber<W>(format: LogFormat, filter: &LogFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+/// The lines of the log.
+fn lines<S, W>(format: LogFormat, filter: &LogFilter, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
+    S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let terminal = io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&filter.0)).with_writer(writer);
+    let wanted = EnvFilter::new(&filter.0).and(filter_fn(|metadata| metadata.target() != SPANS));
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        Box::new(builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish())
+        layer.json().flatten_event(true).with_current_span(true).with_span_list(false).with_filter(wanted).boxed()
     } else {
-        Box::new(builder.with_ansi(terminal).finish())
+        layer.with_ansi(terminal).with_filter(wanted).boxed()
     }
 }
 
@@ -88,11 +108,12 @@ mod tests {
     }
 
     fn logged(format: LogFormat, filter: &str, log: impl FnOnce()) -> Vec<String> {
-        let lines = Lines::default();
-        let writer = lines.clone();
+        let written = Lines::default();
+        let writer = written.clone();
         let filter = LogFilter::parse(filter).unwrap();
-        tracing::subscriber::with_default(subscriber(format, &filter, move || writer.clone()), log);
-        let bytes = lines.0.lock().unwrap().clone();
+        let subscriber = Registry::default().with(lines(format, &filter, move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -137,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_second_start_changes_nothing() {
-        init(LogFormat::Json, &LogFilter::default());
-        assert!(!init(LogFormat::Text, &LogFilter::default()));
+        let init = |format| init(format, &LogFilter::default(), None, "test").unwrap();
+        init(LogFormat::Json);
+        assert!(!init(LogFormat::Text));
     }
 }
