@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod bridge;
 mod document;
 mod http;
 mod messages;
