@@ -10,7 +10,12 @@ use crate::store::{PresenceStore, StoreError, TICKER_SIGN};
 
 /// A store that was away for as long as this has kept heartbeats from being heard: expiries are held. By then the sign
 /// that its last ticker left is gone.
-const OUTAGE: Duration = TICKER_SIGN;
+const LONG: Duration = TICKER_SIGN;
+/// How long after a failed attempt the store may still have been away: until the next one, which processes that have
+/// something to do make within this time.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(2);
+/// Failed attempts that are further apart are of two outages, and one that is longer ago is over and done with.
+const RECENT: Duration = Duration::from_secs(10);
 
 /// What a process knows of outages of the store. Sweeps and inputs share it: whichever comes first when the store is
 /// back must know, or it tells everyone offline whose heartbeats were not heard.
@@ -23,21 +28,31 @@ pub(crate) struct Outages {
 struct Contact {
     /// When the store last answered.
     reached: Option<Instant>,
-    /// Since when it did not, if that was never made up for.
-    away_since: Option<Instant>,
+    /// The latest outage, if it was never made up for.
+    outage: Option<Outage>,
+}
+
+/// From the first to the last attempt that failed.
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    missed_at: Instant,
 }
 
 impl Outages {
-    /// The store answered just now.
+    /// The store answered just now. That alone ends no outage: of a cluster, another part may still be away.
     pub(crate) fn reached(&self) {
         self.contact().reached = Some(Instant::now());
     }
 
     /// The store did not answer something that was begun at `started`.
     pub(crate) fn missed(&self, started: Instant) {
-        let mut contact = self.contact();
+        let (mut contact, missed_at) = (self.contact(), Instant::now());
         let since = contact.reached.map_or(started, |reached| reached.max(started));
-        contact.away_since.get_or_insert(since);
+        match &mut contact.outage {
+            Some(outage) if missed_at - outage.missed_at < RECENT => outage.missed_at = missed_at,
+            other => *other = Some(Outage { since, missed_at }),
+        }
     }
 
     /// Something that was begun at `started` had these answers.
@@ -60,22 +75,61 @@ impl Outages {
         rules: &Rules,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Error> {
-        let away_since = self.contact().away_since;
-        if let Some(since) = away_since {
-            let somebody_ticked = store.has_ticker().await?;
-            if since.elapsed() >= OUTAGE && !somebody_ticked {
-                let until = now + rules.heartbeat_interval;
-                store.hold(until).await?;
-                tracing::warn!(%until, "the store was away: expiries are held");
-            }
+        let was_away = self.contact().outage.as_ref().is_some_and(Outage::is_long_and_recent);
+        if was_away && !store.has_ticker().await? {
+            let until = now + rules.heartbeat_interval;
+            store.hold(until).await?;
+            tracing::warn!(%until, "the store was away: expiries are held");
         }
         let held_until = store.held_until().await?;
-        // Only an answer ends an outage.
-        self.contact().away_since = None;
+        // Only an answer makes up for an outage.
+        self.contact().outage = None;
         Ok(held_until.filter(|until| now < *until))
     }
 
     fn contact(&self) -> MutexGuard<'_, Contact> {
         self.contact.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outage {
+    fn is_long_and_recent(&self) -> bool {
+        let (now, end) = (Instant::now(), self.missed_at + BETWEEN_ATTEMPTS);
+        end.min(now) - self.since >= LONG && now - self.missed_at < RECENT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outage(since: u64, missed_at: u64) -> Outage {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        Outage { since: ago(since), missed_at: ago(missed_at) }
+    }
+
+    #[test]
+    fn an_outage_counts_if_it_was_long_and_is_not_long_ago() {
+        for (since, missed_at, expected) in [
+            (4, 0, true),
+            (4, 2, true),  // the next attempt came two seconds later
+            (1, 0, false), // a blip just now
+            (9, 9, false), // a blip a while ago
+            (60, 9, true),
+            (60, 11, false), // whoever could be heard was heard since
+        ] {
+            assert_eq!(outage(since, missed_at).is_long_and_recent(), expected, "{since} {missed_at}");
+        }
+    }
+
+    #[test]
+    fn attempts_that_fail_long_after_others_are_of_another_outage() {
+        let outages = Outages::default();
+        outages.contact().outage = Some(outage(60, 30));
+        outages.missed(Instant::now());
+        assert!(!outages.contact().outage.as_ref().unwrap().is_long_and_recent());
+        outages.contact().outage = Some(outage(60, 5));
+        outages.missed(Instant::now());
+        assert!(outages.contact().outage.as_ref().unwrap().is_long_and_recent());
     }
 }
