@@ -234,28 +234,6 @@ fn the_users_of_the_store_may_do_what_is_documented() {
 }
 
 #[test]
-fn the_bridge_has_variables_that_it_reads_and_what_it_must_have() {
-    let template = Template::read();
-    let task = template.of_type("AWS::ECS::TaskDefinition")["BridgeTask"];
-    let container = &task["ContainerDefinitions"][0];
-    let named = |list: &str| container[list].as_array().unwrap().clone();
-    let entries = named("Environment").into_iter().chain(named("Secrets"));
-    // A secret that is there or not is an `!If`.
-    let name = |entry: &Value| entry["Name"].as_str().or_else(|| entry[1]["Name"].as_str()).map(str::to_owned);
-    let names: BTreeSet<String> = entries.map(|entry| name(&entry).unwrap_or_else(|| panic!("{entry}"))).collect();
-    let own = text("bridge/src/program/config.rs");
-    for name in &names {
-        let shared = VARIABLES.iter().any(|variable| variable.name == name);
-        assert!(shared || own.contains(&format!("\"{name}\"")) || name == "AWS_REGION", "the bridge reads no {name}");
-    }
-    for needed in
-        ["NATS_URL", "REDIS_URL", "FUNCTION_PREFIX", "ADMIN_ADDR", "HEARTBEAT_TIMEOUT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
-    {
-        assert!(names.contains(needed), "{needed} is missing");
-    }
-}
-
-#[test]
 fn parameters_have_the_defaults_of_the_code() {
     let template = Template::read();
     let mut compared = 0;
