@@ -65,7 +65,7 @@ impl Store {
         Self::start_kind(StoreKind::of_this_run()).await
     }
 
-    /// Starts it in cluster mode: one node that has all slots, and refuses what touches two of them or names no key, as
+    /// Starts it in cluster mode, for what needs no other node: one node that has all slots, and refuses what touches two of them or names no key, as
     /// any cluster does.
     pub async fn start_cluster() -> Self {
         let mut store = Self::stopped(StoreKind::of_this_run());
@@ -79,6 +79,20 @@ impl Store {
         })
         .await;
         store
+    }
+
+    /// Starts one node of a cluster, which knows no other yet.
+    pub(crate) async fn start_node(kind: StoreKind, password: &str) -> Self {
+        let mut node = Self::stopped(kind);
+        node.cluster_port = Some(free_port());
+        node.password = password.to_owned();
+        node.restart().await;
+        node
+    }
+
+    /// The port by which nodes of a cluster speak to each other.
+    pub(crate) fn cluster_port(&self) -> u16 {
+        self.cluster_port.expect("a node of a cluster")
     }
 
     /// Starts Redis with a port for TLS beside the other; the Valkey of the tests has no TLS.
@@ -116,7 +130,7 @@ impl Store {
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
         command.arg("--user").arg(USER).args(documented_acl(USER, &self.password));
         if let Some(port) = self.cluster_port {
-            command.args(["+cluster|slots", "+ping"]);
+            command.args(["+cluster|slots", "+asking"]);
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
         }
         if let Some(tls) = &self.tls {

@@ -9,23 +9,12 @@ use presence::domain::{
     UserId,
 };
 use presence::events::EventKind;
-use presence::store::{Change, Committed, Ending, Index, MemoryStore, RedisConfig, RedisStore, SHARDS};
+use presence::store::{Change, Committed, Ending, Index, RedisConfig, RedisStore, SHARDS};
 use presence::{ErrorKind, Sweeper};
 use presence_tests::{Store, now_ms};
 use uuid::Uuid;
 
-use crate::world::World;
-
-/// Runs a story in a world of each store.
-async fn on_both(story: impl AsyncFn(&World)) {
-    let start = Timestamp::from_millis(now_ms());
-    story(&World::over(Arc::new(MemoryStore::new(Rules::default())), start)).await;
-
-    let server = Store::start().await;
-    let config = RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 };
-    let redis = RedisStore::new(&config, Rules::default()).unwrap();
-    story(&World::over(Arc::new(redis), start)).await;
-}
+use crate::world::{World, on_each_store};
 
 fn somebody() -> UserId {
     UserId::new(Uuid::new_v4())
@@ -61,7 +50,7 @@ async fn indexed(world: &World, index: Index) -> Vec<(UserId, Timestamp)> {
 
 #[tokio::test]
 async fn a_change_is_told_once_and_leaves_nothing_to_do_but_its_deadline() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.happens(user, opens("a")).await;
         let told = world.told.take();
@@ -78,7 +67,7 @@ async fn a_change_is_told_once_and_leaves_nothing_to_do_but_its_deadline() {
 
 #[tokio::test]
 async fn heartbeats_keep_a_user_online_and_silence_ends_it() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.happens(user, opens("a")).await;
         for _ in 0..3 {
@@ -102,7 +91,7 @@ async fn heartbeats_keep_a_user_online_and_silence_ends_it() {
 
 #[tokio::test]
 async fn a_heartbeat_after_the_deadline_is_told_as_a_return() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.happens(user, opens("a")).await;
         world.told.take();
@@ -117,7 +106,7 @@ async fn a_heartbeat_after_the_deadline_is_told_as_a_return() {
 
 #[tokio::test]
 async fn what_could_not_be_published_is_published_by_whoever_comes_next() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let (swept, touched) = (somebody(), somebody());
         world.told.set_away(true);
         world.happens(swept, opens("a")).await;
@@ -141,7 +130,7 @@ async fn what_could_not_be_published_is_published_by_whoever_comes_next() {
 
 #[tokio::test]
 async fn choices_outlive_every_session() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         let words: CustomStatus = "gone fishing, back at 5".parse().unwrap();
         let update = StatusUpdate { custom_status: Some(Some(words.clone())), ..chooses(Intent::Dnd) };
@@ -158,7 +147,7 @@ async fn choices_outlive_every_session() {
 
 #[tokio::test]
 async fn the_rate_limit_is_kept_with_the_user() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         for _ in 0..5 {
             world.update(user, chooses(Intent::Idle)).await.unwrap();
@@ -175,7 +164,7 @@ async fn the_rate_limit_is_kept_with_the_user() {
 
 #[tokio::test]
 async fn everyone_who_writes_at_once_gets_their_turn() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         let ids: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
         join_all(ids.iter().map(|id| world.happens(user, opens(id)))).await;
@@ -193,7 +182,7 @@ async fn everyone_who_writes_at_once_gets_their_turn() {
 
 #[tokio::test]
 async fn many_sweepers_tell_each_user_once() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let users: Vec<UserId> = (0..300).map(|_| somebody()).collect();
         for user in &users {
             world.happens(*user, opens("a")).await;
@@ -214,7 +203,7 @@ async fn many_sweepers_tell_each_user_once() {
 
 #[tokio::test]
 async fn typing_is_told_once_in_five_seconds_and_ends_after_ten() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let (user, channel) = (somebody(), Uuid::new_v4().to_string().parse().unwrap());
         let types = async || world.service.start_typing(user, channel, Traceparent::generate()).await.unwrap();
         types().await;
@@ -246,7 +235,7 @@ async fn typing_is_told_once_in_five_seconds_and_ends_after_ten() {
 
 #[tokio::test]
 async fn a_held_expiry_is_told_when_the_hold_ends() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.happens(user, opens("a")).await;
         world.told.take();
@@ -297,7 +286,7 @@ async fn an_online_user_stays_in_the_compact_form_of_a_hash() {
 
 #[tokio::test]
 async fn a_change_decided_before_an_earlier_one_was_confirmed_stays_pending() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.told.set_away(true);
         world.happens(user, opens("a")).await;

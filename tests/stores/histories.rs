@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use presence::domain::{
@@ -11,13 +12,12 @@ use presence::domain::{
 };
 use presence::events::Event;
 use presence::service::UserInput;
-use presence::store::{MemoryStore, RedisConfig, RedisStore};
-use presence_tests::{Store, now_ms};
+use presence::store::{MemoryStore, shard_of};
+use presence_tests::{Cluster, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use redis::AsyncCommands;
-use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -148,7 +148,7 @@ async fn live(world: &World, users: &[UserId], channel: ChannelId, step: &Step) 
 }
 
 /// After a sweep nothing is left to account for, so the documented fields say what a read says.
-async fn check_documented_fields(redis: &mut MultiplexedConnection, looks: &[Presence]) {
+async fn check_documented_fields(redis: &mut impl AsyncCommands, looks: &[Presence]) {
     for look in looks {
         let fields: HashMap<String, String> = redis.hgetall(format!("presence:user:{}", look.user_id)).await.unwrap();
         if fields.is_empty() {
@@ -166,34 +166,70 @@ async fn check_documented_fields(redis: &mut MultiplexedConnection, looks: &[Pre
     }
 }
 
+fn users() -> Vec<UserId> {
+    (0..USERS).map(|_| UserId::new(Uuid::new_v4())).collect()
+}
+
+/// Lives through a history on the memory store and on another, which holds nothing else.
+async fn compare(
+    steps: &[Step],
+    users: &[UserId],
+    other: &World,
+    redis: &mut impl AsyncCommands,
+) -> Result<(), TestCaseError> {
+    let memory = World::over(Arc::new(MemoryStore::new(Rules::default())), other.now());
+    let channel: ChannelId = Uuid::new_v4().to_string().parse().unwrap();
+    for step in steps {
+        let expected = live(&memory, users, channel, step).await;
+        let actual = live(other, users, channel, step).await;
+        prop_assert_eq!(&expected, &actual, "after {:?}", step);
+        if matches!(step, Step::Sweep) {
+            check_documented_fields(redis, &actual.looks[..USERS]).await;
+        }
+    }
+    Ok(())
+}
+
+fn for_any_history(cases: u32, lives: impl Fn(Vec<Step>) -> Result<(), TestCaseError>) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    if let Err(failure) = TestRunner::new(config).run(&vec(step(), 1..40), lives) {
+        panic!("{failure}");
+    }
+}
+
 #[test]
 fn any_history_is_the_same_on_both_stores() {
     let runtime = Runtime::new().unwrap();
     let server = runtime.block_on(Store::start());
     let connection = runtime.block_on(server.connect());
-    let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&vec(step(), 1..40), |steps| {
+    for_any_history(200, |steps| {
         runtime.block_on(async {
             let mut connection = connection.clone();
             redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
-            let start = Timestamp::from_millis(now_ms());
-            let redis = RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 };
-            let memory = World::over(Arc::new(MemoryStore::new(Rules::default())), start);
-            let redis = World::over(Arc::new(RedisStore::new(&redis, Rules::default()).unwrap()), start);
-            let users: Vec<UserId> = (0..USERS).map(|_| UserId::new(Uuid::new_v4())).collect();
-            let channel: ChannelId = Uuid::new_v4().to_string().parse().unwrap();
-            for step in &steps {
-                let expected = live(&memory, &users, channel, step).await;
-                let actual = live(&redis, &users, channel, step).await;
-                prop_assert_eq!(&expected, &actual, "after {:?}", step);
-                if matches!(step, Step::Sweep) {
-                    check_documented_fields(&mut connection, &actual.looks[..USERS]).await;
-                }
-            }
-            Ok(())
+            compare(&steps, &users(), &World::on(&server), &mut connection).await
         })
     });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
+}
+
+/// A slot that moves serves its users all the while.
+#[test]
+fn any_history_is_the_same_in_a_cluster_whose_slots_move() {
+    let runtime = Runtime::new().unwrap();
+    let cluster = runtime.block_on(Cluster::start());
+    let connection = runtime.block_on(cluster.connect());
+    let moves = AtomicUsize::new(0);
+    for_any_history(30, |steps| {
+        runtime.block_on(async {
+            cluster.flush().await;
+            let (users, world) = (users(), World::on_cluster(&cluster));
+            let shards = users.iter().map(|user| shard_of(*user));
+            let indexes =
+                shards.flat_map(|shard| ["deadlines", "reminders"].map(|index| format!("presence:{index}:{shard}")));
+            let keys: Vec<String> = users.iter().map(|user| format!("presence:user:{user}")).chain(indexes).collect();
+            let mut connection = connection.clone();
+            cluster.while_slots_move(&keys, &moves, compare(&steps, &users, &world, &mut connection)).await
+        })
+    });
+    let moves = moves.into_inner();
+    assert!(moves > 100, "only {moves} slots moved meanwhile");
 }

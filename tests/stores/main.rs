@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, and their helpers fail as tests do")]
 
 mod clock;
+mod cluster;
 mod conformance;
 mod histories;
 mod renewing;

@@ -1,33 +1,18 @@
 //! Heartbeats that take the short way, beside whoever else writes the same users.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use presence::domain::{Input, InputKind, Rules, Timestamp, UserId};
+use presence::domain::{Input, InputKind, Timestamp, UserId};
 use presence::service::UserInput;
-use presence::store::{
-    Change, Committed, Ending, Heartbeat, Index, Loaded, MemoryStore, RedisConfig, RedisStore, StoreError, shard_of,
-};
-use presence_tests::{Store, now_ms};
+use presence::store::{Change, Committed, Ending, Heartbeat, Index, Loaded, StoreError, shard_of};
+use presence_tests::Store;
 use redis::AsyncCommands;
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::world::{World, on_each_store};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(45);
-
-async fn on_both(story: impl AsyncFn(&World)) {
-    let start = Timestamp::from_millis(now_ms());
-    story(&World::over(Arc::new(MemoryStore::new(Rules::default())), start)).await;
-    story(&on_redis(&Store::start().await)).await;
-}
-
-fn on_redis(server: &Store) -> World {
-    let config = RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 };
-    let redis = RedisStore::new(&config, Rules::default()).unwrap();
-    World::over(Arc::new(redis), Timestamp::from_millis(now_ms()))
-}
 
 fn somebody() -> UserId {
     UserId::new(Uuid::new_v4())
@@ -68,7 +53,7 @@ async fn deadline(world: &World, user: UserId) -> Option<Timestamp> {
 
 #[tokio::test]
 async fn a_commit_that_did_not_see_a_heartbeat_is_decided_again() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.happens(user, opens("a")).await;
         let before = load(world, user).await;
@@ -84,7 +69,7 @@ async fn a_commit_that_did_not_see_a_heartbeat_is_decided_again() {
 
 #[tokio::test]
 async fn a_commit_that_saw_neither_a_confirmation_nor_the_heartbeat_after_it_is_decided_again() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.told.set_away(true);
         world.happens(user, opens("a")).await;
@@ -108,7 +93,7 @@ async fn a_commit_that_saw_neither_a_confirmation_nor_the_heartbeat_after_it_is_
 
 #[tokio::test]
 async fn only_what_needs_no_decision_takes_the_short_way() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         assert!(!touch(world, user, "a").await, "unknown");
         world.happens(user, opens("a")).await;
@@ -133,7 +118,7 @@ async fn only_what_needs_no_decision_takes_the_short_way() {
 
 #[tokio::test]
 async fn a_heartbeat_that_comes_late_moves_nothing_back() {
-    on_both(async |world| {
+    on_each_store(async |world| {
         let user = somebody();
         world.happens(user, opens("a")).await;
         let opened = world.now();
@@ -154,7 +139,7 @@ async fn a_heartbeat_that_comes_late_moves_nothing_back() {
 #[tokio::test]
 async fn many_heartbeats_are_renewed_together_and_what_cannot_be_read_among_them_holds_up_nobody() {
     let server = Store::start().await;
-    let world = on_redis(&server);
+    let world = World::on(&server);
     let users: Vec<UserId> = (0..1500).map(|_| somebody()).collect();
     let open = |user_id: &UserId| UserInput {
         user_id: *user_id,

@@ -9,8 +9,17 @@ use presence::clock::Clock;
 use presence::domain::{Input, InputKind, Rules, StatusUpdate, Timestamp, Traceparent, UserId};
 use presence::events::{Event, EventPublisher, PublishError};
 use presence::service::UserInput;
-use presence::store::{PresenceStore, StoreError};
+use presence::store::{MemoryStore, PresenceStore, RedisConfig, RedisStore, StoreError};
 use presence::{PresenceService, Sweeper};
+use presence_tests::{Cluster, Store, now_ms};
+
+/// Runs a story in a world of each store.
+pub(crate) async fn on_each_store(story: impl AsyncFn(&World)) {
+    let start = Timestamp::from_millis(now_ms());
+    story(&World::over(Arc::new(MemoryStore::new(Rules::default())), start)).await;
+    story(&World::on(&Store::start().await)).await;
+    story(&World::on_cluster(&Cluster::start().await)).await;
+}
 
 /// A service and everything around it.
 pub(crate) struct World {
@@ -38,6 +47,19 @@ impl World {
         let service = PresenceService::with_clock(store.clone(), told.clone(), clock.clone(), Rules::default());
         let service = Arc::new(service);
         Self { sweeper: Sweeper::new(service.clone()), service, store, clock, told }
+    }
+
+    pub(crate) fn on(server: &Store) -> Self {
+        Self::configured(&RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 })
+    }
+
+    pub(crate) fn on_cluster(cluster: &Cluster) -> Self {
+        Self::configured(&RedisConfig { url: cluster.url(), cluster: true, wait_replicas: 0 })
+    }
+
+    fn configured(config: &RedisConfig) -> Self {
+        let redis = RedisStore::new(config, Rules::default()).unwrap();
+        Self::over(Arc::new(redis), Timestamp::from_millis(now_ms()))
     }
 
     pub(crate) fn now(&self) -> Timestamp {

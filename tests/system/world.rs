@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use presence_tests::{Event, JetStream, Nats, Service, ServiceBuilder, Store, User, eventually, now_ms, seen};
+use presence_tests::{Cluster, Event, JetStream, Nats, Service, ServiceBuilder, Store, User, eventually, now_ms, seen};
 use serde_json::{Value, json};
 
 /// How long a change may take that nothing holds up.
@@ -16,6 +16,8 @@ pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) nats: Nats,
     pub(crate) store: Store,
+    /// Of a cluster, the other nodes.
+    others: Vec<Store>,
 }
 
 impl World {
@@ -34,15 +36,17 @@ impl World {
         Self::of(Store::start().await, Nats::start(jetstream).await, make).await
     }
 
-    /// The same on a store in cluster mode.
+    /// The same on a cluster.
     pub(crate) async fn on_cluster(make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
-        let (store, nats) = (Store::start_cluster().await, Nats::start(JetStream::On).await);
-        Self::of(store, nats, |service| make(service.env("REDIS_CLUSTER", "on"))).await
+        let (cluster, nats) = (Cluster::start().await, Nats::start(JetStream::On).await);
+        let [store, others @ ..] = cluster.into_nodes();
+        let world = Self::of(store, nats, |service| make(service.env("REDIS_CLUSTER", "on"))).await;
+        Self { others: others.into(), ..world }
     }
 
     async fn of(store: Store, nats: Nats, make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
         let service = make(Service::builder().store(&store).nats(&nats)).start().await;
-        Self { service, nats, store }
+        Self { service, nats, store, others: Vec::new() }
     }
 
     /// What a gateway tells of a session, now.

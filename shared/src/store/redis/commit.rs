@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use redis::cmd;
 
-use super::scripts::{COMMIT, call};
 use super::{RedisStore, USER_TTL, codec, keys, read};
 use crate::domain::{Timestamp, UserId};
 use crate::store::{Change, Committed, StoreError};
@@ -25,7 +25,7 @@ impl RedisStore {
         let waits = |change: &Change| self.wait_replicas > 0 && hides(change);
         let all = || changes.iter().zip(&writes);
         let plain = all().filter(|(change, _)| !waits(change)).map(|(_, write)| {
-            let mut command = call(&self.scripts.commit, &write.keys);
+            let mut command = self.scripts.commit.call(&write.keys);
             command.arg(&write.arguments);
             command
         });
@@ -70,7 +70,12 @@ impl RedisStore {
         if change.durable {
             let expires_at = codec::profile_expires_at(record, &self.rules);
             arguments.push(expires_at.map_or(0, Timestamp::millis).to_string());
-            arguments.extend(codec::encode_profile(record).into_iter().flat_map(|(name, value)| [name, value]));
+            let profile = codec::encode_profile(record);
+            let absent = keys::PROFILE.into_iter().filter(|name| !profile.contains_key(*name));
+            let absent: Vec<String> = absent.map(str::to_owned).collect();
+            arguments.push(absent.len().to_string());
+            arguments.extend(absent);
+            arguments.extend(profile.into_iter().flat_map(|(name, value)| [name, value]));
         }
         let user = record.user_id;
         Write { revision, keys: [keys::user(user), keys::profile(user), keys::pending(user)], arguments }
@@ -79,12 +84,12 @@ impl RedisStore {
     /// A commit that counts only once so many replicas have it too, so that a failover makes nobody visible. Sent as
     /// one, because the server waits for what came over the same connection.
     async fn write_and_wait(&self, write: &Write) -> Result<bool, StoreError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("EVAL").arg(COMMIT).arg(write.keys.len()).arg(&write.keys).arg(&write.arguments);
-        pipeline.cmd("WAIT").arg(self.wait_replicas).arg(REPLICAS_TIMEOUT.as_millis() as u64);
-        let pipeline = &pipeline;
-        let (written, replicas): (bool, u32) =
-            self.connection.run(|mut handle| async move { pipeline.query_async(&mut handle).await }).await?;
+        let (mut commit, mut wait) = (cmd("EVAL"), cmd("WAIT"));
+        commit.arg(self.scripts.commit.text).arg(write.keys.len()).arg(&write.keys).arg(&write.arguments);
+        wait.arg(self.wait_replicas).arg(REPLICAS_TIMEOUT.as_millis() as u64);
+        let mut answers = self.connection.run_all(vec![commit, wait], None).await.into_iter();
+        let mut next = || answers.next().unwrap_or_else(|| Err(StoreError::Unavailable("no answer".to_owned())));
+        let (written, replicas): (bool, u32) = (read(next())?, read(next())?);
         if written && replicas < self.wait_replicas {
             return Err(StoreError::Unavailable(format!("only {replicas} replicas have the choice of invisible")));
         }
@@ -93,7 +98,7 @@ impl RedisStore {
 
     pub(super) async fn confirm_all(&self, published: impl Iterator<Item = (UserId, u64)>) -> Result<(), StoreError> {
         let calls = published.map(|(user, revision)| {
-            let mut command = call(&self.scripts.confirm, &[keys::user(user), keys::pending(user)]);
+            let mut command = self.scripts.confirm.call(&[keys::user(user), keys::pending(user)]);
             command.arg(revision).arg(USER_TTL.as_secs());
             command
         });

@@ -1,8 +1,6 @@
 //! Reading records.
 
-use redis::{Cmd, cmd};
-
-use super::{RedisStore, Stored, codec, keys, member, read};
+use super::{RedisStore, Stored, codec, keys, member, read, with_key};
 use crate::domain::{Timestamp, UserId, UserRecord};
 use crate::store::{Index, Loaded, StoreError, shard_of};
 
@@ -76,10 +74,4 @@ fn loaded(user: UserId, stored: Stored) -> Result<Loaded, StoreError> {
     let revision = stored.get(keys::REVISION).and_then(|text| text.parse().ok());
     let revision = revision.ok_or_else(|| StoreError::Corrupt("a user's record without a revision".to_owned()))?;
     Ok(Loaded { record, revision: Some(revision), stored })
-}
-
-fn with_key(name: &str, key: String) -> Cmd {
-    let mut command = cmd(name);
-    command.arg(key);
-    command
 }

@@ -1,11 +1,13 @@
 //! The store on Redis ≥ 7.0 or Valkey, single or cluster. Keys are in `keys.rs`, the form of a record in `codec.rs`,
 //! the scripts in `scripts/`: each touches the keys of one slot and declares them.
 
+mod cluster;
 mod codec;
 mod commit;
 mod connection;
 mod keys;
 mod load;
+mod node;
 mod renew;
 mod scripts;
 
@@ -13,11 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
-use redis::{Cmd, FromRedisValue, Script, Value, cmd};
+use redis::{Cmd, FromRedisValue, Value, cmd};
 
 use self::connection::Connection;
-use self::scripts::{Scripts, call};
+use self::scripts::{Script, Scripts};
 use super::{
     Change, Committed, Due, Ending, Heartbeat, Index, Loaded, NOTES, PresenceStore, SHARDS, StoreError, TICKER_SIGN,
     shard_of,
@@ -29,6 +30,8 @@ pub(in crate::store) type Stored = codec::Fields;
 
 /// How long a user's hash lives after the last commit or heartbeat.
 const USER_TTL: Duration = Duration::from_secs(300);
+/// With how many users a script works in one shard. Lua hands at most some thousand values to a command.
+const MEMBERS_AT_ONCE: usize = 1000;
 /// How long a sweeper keeps a shard that it does not give back.
 const SWEEPER_LEASE: Duration = Duration::from_secs(2);
 
@@ -96,29 +99,41 @@ impl RedisStore {
         index: Index,
         users: impl Iterator<Item = (UserId, Vec<String>)>,
     ) -> Result<(), StoreError> {
-        let mut shards: BTreeMap<u8, Cmd> = BTreeMap::new();
+        let mut shards: BTreeMap<u8, Vec<(String, Vec<String>)>> = BTreeMap::new();
         for (user, arguments) in users {
-            let shard = shard_of(user);
-            let command = shards.entry(shard).or_insert_with(|| call(script, &[keys::index(index, shard)]));
-            command.arg(member(user)).arg(arguments);
+            shards.entry(shard_of(user)).or_default().push((member(user), arguments));
         }
-        all_done(self.connection.run_all(shards.into_values().collect(), Some(script)).await)
+        let mut calls = Vec::with_capacity(shards.len());
+        for (shard, users) in shards {
+            for users in users.chunks(MEMBERS_AT_ONCE) {
+                let mut command = script.call(&[keys::index(index, shard)]);
+                for (member, arguments) in users {
+                    command.arg(member).arg(arguments);
+                }
+                calls.push(command);
+            }
+        }
+        all_done(self.connection.run_all(calls, Some(script)).await)
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        self.connection.run(|mut handle| async move { command.query_async(&mut handle).await }).await
+    async fn query<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
+        read(self.one(command, None).await)
     }
 
     async fn invoke<T: FromRedisValue>(&self, script: &Script, command: Cmd) -> Result<T, StoreError> {
-        let answer = self.connection.run_all(vec![command], Some(script)).await.pop();
-        answer.map_or_else(|| Err(StoreError::Corrupt("no answer".to_owned())), read)
+        read(self.one(command, Some(script)).await)
+    }
+
+    async fn one(&self, command: Cmd, script: Option<&Script>) -> Result<Value, StoreError> {
+        let answer = self.connection.run_all(vec![command], script).await.pop();
+        answer.unwrap_or_else(|| Err(StoreError::Unavailable("no answer".to_owned())))
     }
 }
 
 #[async_trait]
 impl PresenceStore for RedisStore {
     async fn time(&self) -> Result<Timestamp, StoreError> {
-        let (seconds, micros): (i64, i64) = self.query(&cmd("TIME")).await?;
+        let (seconds, micros): (i64, i64) = self.query(cmd("TIME")).await?;
         Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000))
     }
 
@@ -160,7 +175,7 @@ impl PresenceStore for RedisStore {
         command.arg(keys::index(index, shard)).arg("-inf").arg(now.millis());
         command.arg("WITHSCORES").arg("LIMIT").arg(0).arg(limit);
         loop {
-            let entries: Vec<(String, f64)> = self.query(&command).await?;
+            let entries: Vec<(String, f64)> = self.query(command.clone()).await?;
             let (mut due, mut strangers) = (Vec::with_capacity(entries.len()), Vec::new());
             for (name, score) in entries {
                 match name.parse::<UserId>() {
@@ -175,69 +190,68 @@ impl PresenceStore for RedisStore {
             }
             // They would stand in front of the users for ever.
             tracing::error!(?index, shard, entries = strangers.len(), "what is no user is taken out of an index");
-            self.query::<()>(cmd("ZREM").arg(keys::index(index, shard)).arg(strangers)).await?;
+            let mut remove = cmd("ZREM");
+            remove.arg(keys::index(index, shard)).arg(strangers);
+            self.query::<()>(remove).await?;
         }
     }
 
     async fn size(&self, index: Index) -> Result<u64, StoreError> {
-        let commands: Vec<redis::Cmd> = (0..SHARDS)
-            .map(|shard| {
-                let mut command = cmd("ZCARD");
-                command.arg(keys::index(index, shard));
-                command
-            })
-            .collect();
-        let sizes: Vec<u64> = try_join_all(commands.iter().map(|command| self.query(command))).await?;
-        Ok(sizes.into_iter().sum())
+        let commands = (0..SHARDS).map(|shard| with_key("ZCARD", keys::index(index, shard))).collect();
+        let sizes = self.connection.run_all(commands, None).await.into_iter().map(read::<u64>);
+        sizes.sum()
     }
 
     async fn take_shard(&self, shard: u8, sweeper: &str) -> Result<bool, StoreError> {
         let mut command = cmd("SET");
         command.arg(keys::sweeper(shard)).arg(sweeper).arg("NX").arg("PX").arg(SWEEPER_LEASE.as_millis() as u64);
-        let taken: Option<String> = self.query(&command).await?;
+        let taken: Option<String> = self.query(command).await?;
         Ok(taken.is_some())
     }
 
     async fn release_shard(&self, shard: u8, sweeper: &str) -> Result<(), StoreError> {
-        let mut command = call(&self.scripts.release, &[keys::sweeper(shard)]);
+        let mut command = self.scripts.release.call(&[keys::sweeper(shard)]);
         command.arg(sweeper);
         self.invoke(&self.scripts.release, command).await
     }
 
     async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
-        let until: Option<i64> = self.query(cmd("GET").arg(keys::HOLD)).await?;
+        let until: Option<i64> = self.query(with_key("GET", keys::HOLD)).await?;
         Ok(until.map(Timestamp::from_millis))
     }
 
     async fn hold(&self, until: Timestamp) -> Result<(), StoreError> {
         let mut command = cmd("SET");
         command.arg(keys::HOLD).arg(until.millis()).arg("PXAT").arg(until.millis());
-        self.query(&command).await
+        self.query(command).await
     }
 
     async fn sign_ticker(&self) -> Result<(), StoreError> {
         let mut command = cmd("SET");
         command.arg(keys::TICKER).arg(1).arg("PX").arg(TICKER_SIGN.as_millis() as u64);
-        self.query(&command).await
+        self.query(command).await
     }
 
     async fn has_ticker(&self) -> Result<bool, StoreError> {
-        self.query(cmd("EXISTS").arg(keys::TICKER)).await
+        self.query(with_key("EXISTS", keys::TICKER)).await
     }
 
     async fn note(&self, user: UserId, transitions: &[Transition], keep: Duration) -> Result<(), StoreError> {
         let key = keys::notes(user);
         let texts: Vec<String> = transitions.iter().filter_map(|note| serde_json::to_string(note).ok()).collect();
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("LPUSH").arg(&key).arg(texts).ignore();
-        pipeline.cmd("LTRIM").arg(&key).arg(0).arg(NOTES - 1).ignore();
-        pipeline.cmd("PEXPIRE").arg(&key).arg(keep.as_millis() as u64).ignore();
-        let pipeline = &pipeline;
-        self.connection.run(|mut handle| async move { pipeline.query_async(&mut handle).await }).await
+        let (mut push, mut trim, mut expire) =
+            (with_key("LPUSH", &key), with_key("LTRIM", &key), with_key("PEXPIRE", &key));
+        push.arg(texts);
+        trim.arg(0).arg(NOTES - 1);
+        expire.arg(keep.as_millis() as u64);
+        self.query::<()>(push).await?;
+        all_done(self.connection.run_all(vec![trim, expire], None).await)
     }
 
     async fn noted(&self, user: UserId) -> Result<Vec<Transition>, StoreError> {
-        let texts: Vec<String> = self.query(cmd("LRANGE").arg(keys::notes(user)).arg(0).arg(-1)).await?;
+        let mut command = with_key("LRANGE", keys::notes(user));
+        command.arg(0).arg(-1);
+        let texts: Vec<String> = self.query(command).await?;
         // What a newer release noted may be unreadable, and a repeated command notes twice.
         let mut notes: Vec<Transition> = texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
         let mut seen = BTreeSet::new();
@@ -247,7 +261,7 @@ impl PresenceStore for RedisStore {
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
         let keys = [keys::typing(channel), keys::typing_told(channel)];
-        let mut command = call(&self.scripts.start_typing, &keys);
+        let mut command = self.scripts.start_typing.call(&keys);
         command.arg(member(user)).arg(unix_seconds(now));
         command.arg(self.rules.typing_timeout.as_secs_f64()).arg(TYPING_REPEAT.as_secs_f64());
         self.invoke(&self.scripts.start_typing, command).await
@@ -256,20 +270,27 @@ impl PresenceStore for RedisStore {
     async fn untell_typing(&self, channel: ChannelId, user: UserId) -> Result<(), StoreError> {
         let mut command = cmd("ZREM");
         command.arg(keys::typing_told(channel)).arg(member(user));
-        self.query(&command).await
+        self.query(command).await
     }
 
     async fn typing(&self, channel: ChannelId, now: Timestamp) -> Result<Vec<(UserId, Timestamp)>, StoreError> {
         let oldest = unix_seconds(now - self.rules.typing_timeout);
         let mut command = cmd("ZRANGEBYSCORE");
         command.arg(keys::typing(channel)).arg(format!("({oldest}")).arg("+inf").arg("WITHSCORES");
-        let entries: Vec<(String, f64)> = self.query(&command).await?;
+        let entries: Vec<(String, f64)> = self.query(command).await?;
         let typist = |(member, score): (String, f64)| {
             let user = member.parse().map_err(|_| StoreError::Corrupt("a typing entry that is no user".to_owned()))?;
             Ok((user, Timestamp::from_millis((score * 1000.0).round() as i64)))
         };
         entries.into_iter().map(typist).collect()
     }
+}
+
+/// A command with its key; its other arguments are to follow.
+fn with_key(name: &str, key: impl redis::ToRedisArgs) -> Cmd {
+    let mut command = cmd(name);
+    command.arg(key);
+    command
 }
 
 /// What an answer says.

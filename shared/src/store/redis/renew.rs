@@ -1,8 +1,5 @@
 //! The hot path: heartbeats of sessions that need no decision.
 
-use redis::Cmd;
-
-use super::scripts::call;
 use super::{RedisStore, USER_TTL, codec, keys, read};
 use crate::domain::Timestamp;
 use crate::store::{Heartbeat, Index, StoreError};
@@ -40,7 +37,7 @@ impl RedisStore {
         let over = codec::fixed(Some(now - self.rules.heartbeat_timeout));
         let calls = heartbeats.chunks(at_once).map(|heartbeats| {
             let keys: Vec<String> = heartbeats.iter().map(|beat| keys::user(beat.user_id)).collect();
-            let mut command: Cmd = call(&self.scripts.touch, &keys);
+            let mut command = self.scripts.touch.call(&keys);
             command.arg(&over).arg(USER_TTL.as_secs());
             for beat in heartbeats {
                 command.arg(keys::session(&beat.session_id)).arg(codec::fixed(Some(beat.at)));

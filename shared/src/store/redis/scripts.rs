@@ -1,11 +1,17 @@
 //! The scripts: one operation a file, each with a head that tells its keys, arguments and answer.
 
-use redis::{Cmd, Script, cmd};
+use redis::{Cmd, Pipeline, RedisResult, cmd};
 
-/// The script of a commit.
-pub(super) const COMMIT: &str = include_str!("scripts/commit.lua");
+use super::node::Node;
 
-/// Loaded into a server when it does not know them, also after it has forgotten them.
+/// One script. It is called by its digest, and loaded into a server that does not know it, also after that has
+/// forgotten it.
+pub(super) struct Script {
+    pub(super) text: &'static str,
+    digest: String,
+}
+
+/// All of them.
 pub(super) struct Scripts {
     pub(super) commit: Script,
     pub(super) confirm: Script,
@@ -19,7 +25,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            commit: Script::new(COMMIT),
+            commit: Script::new(include_str!("scripts/commit.lua")),
             confirm: Script::new(include_str!("scripts/confirm.lua")),
             touch: Script::new(include_str!("scripts/touch.lua")),
             reindex: Script::new(include_str!("scripts/reindex.lua")),
@@ -30,9 +36,22 @@ impl Scripts {
     }
 }
 
-/// The beginning of a call of a script; its arguments are to follow.
-pub(super) fn call(script: &Script, keys: &[String]) -> Cmd {
-    let mut command = cmd("EVALSHA");
-    command.arg(script.get_hash()).arg(keys.len()).arg(keys);
-    command
+impl Script {
+    fn new(text: &'static str) -> Self {
+        Self { text, digest: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// The beginning of a call; its arguments are to follow.
+    pub(super) fn call(&self, keys: &[String]) -> Cmd {
+        let mut command = cmd("EVALSHA");
+        command.arg(&self.digest).arg(keys.len()).arg(keys);
+        command
+    }
+
+    /// Makes the script known to a server.
+    pub(super) async fn load(&self, node: &Node) -> RedisResult<()> {
+        let mut load = Pipeline::new();
+        load.cmd("SCRIPT").arg("LOAD").arg(self.text);
+        node.send(&load).await?.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+    }
 }

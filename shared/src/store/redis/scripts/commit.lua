@@ -5,7 +5,8 @@
 --       seconds to live,
 --       what is pending ('' if nothing is; else the hash lives until that is confirmed),
 --       n, n fields to delete, m, m pairs to set,
---       then either nothing, or the profile: moment to expire at in ms (0: never), pairs to set
+--       then either nothing, or the profile: moment to expire at in ms (0: never), n, n fields to delete, pairs to set
+-- No key is taken out and made anew: in a slot that moves a script may not make one, and fails in the middle.
 -- Answers 1, or 0 if somebody else wrote in between.
 local known = redis.call('HMGET', KEYS[1], 'r', ARGV[2])
 if (known[1] or '') ~= ARGV[1] or string.sub(known[2] or '', 2) ~= ARGV[3] then
@@ -39,10 +40,15 @@ end
 
 if at <= #ARGV then
   local expires_at = count()
-  redis.call('DEL', KEYS[2])
+  local absent = take(count())
   redis.call('HSET', KEYS[2], unpack(take(#ARGV - at + 1)))
+  if #absent > 0 then
+    redis.call('HDEL', KEYS[2], unpack(absent))
+  end
   if expires_at > 0 then
     redis.call('PEXPIREAT', KEYS[2], expires_at)
+  else
+    redis.call('PERSIST', KEYS[2])
   end
 end
 return 1

@@ -3,15 +3,16 @@
 -- ARGV: user, now in Unix seconds with a fraction, seconds that an indicator lives, seconds within which it is not
 --       told again
 -- Answers 1 if the others are to be told.
+-- What is old goes last: in a slot that moves a script may not make a key anew that it has emptied.
 local user, now = ARGV[1], tonumber(ARGV[2])
 local told = tonumber(redis.call('ZSCORE', KEYS[2], user) or nil)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now - ARGV[3]))
 redis.call('ZADD', KEYS[1], ARGV[2], user)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now - ARGV[3]))
 redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[3] * 1000))
 if told and now < told + ARGV[4] then
   return 0
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.3f', now - ARGV[4]))
 redis.call('ZADD', KEYS[2], ARGV[2], user)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.3f', now - ARGV[4]))
 redis.call('PEXPIRE', KEYS[2], math.ceil(ARGV[4] * 1000))
 return 1

@@ -1,0 +1,184 @@
+//! A real cluster: three nodes that share the slots, and slots that move from one to another.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use redis::Cmd;
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+
+use crate::{Store, StoreKind, eventually, seen};
+
+const SLOTS: u16 = 16384;
+const NODES: usize = 3;
+/// How long the nodes may take to know each other on a busy machine.
+const JOIN: Duration = Duration::from_secs(30);
+
+/// Three nodes, each with a third of the slots at first.
+pub struct Cluster {
+    nodes: [Store; NODES],
+    names: Vec<String>,
+    /// Which slots are not where they began.
+    moved: Mutex<HashMap<u16, usize>>,
+}
+
+impl Cluster {
+    /// Starts the store of this run as a cluster.
+    pub async fn start() -> Self {
+        let password = format!("password-{}", uuid::Uuid::new_v4().simple());
+        let node = || Store::start_node(StoreKind::of_this_run(), &password);
+        let nodes: [Store; NODES] = futures::join!(node(), node(), node()).into();
+        let mut names = Vec::new();
+        for (place, node) in nodes.iter().enumerate() {
+            let mut node = node.connect().await;
+            let (first, next) = (first_slot(place), first_slot(place + 1));
+            cluster("ADDSLOTSRANGE").arg(first).arg(next - 1).exec_async(&mut node).await.unwrap();
+            cluster("SET-CONFIG-EPOCH").arg(place + 1).exec_async(&mut node).await.unwrap();
+            names.push(cluster("MYID").query_async(&mut node).await.unwrap());
+            for other in &nodes[..place] {
+                let mut meet = cluster("MEET");
+                meet.arg("127.0.0.1").arg(other.port()).arg(other.cluster_port());
+                meet.exec_async(&mut node).await.unwrap();
+            }
+        }
+        let connections = join_all(nodes.iter().map(Store::connect)).await;
+        for connection in &connections {
+            eventually("the cluster to serve all slots", JOIN, async || {
+                let info: String = cluster("INFO").query_async(&mut connection.clone()).await.unwrap();
+                seen(info.contains("cluster_state:ok"), info)
+            })
+            .await;
+        }
+        until_agreed(&connections).await;
+        Self { nodes, names, moved: Mutex::default() }
+    }
+
+    /// The nodes, to be kept for as long as something runs on them.
+    pub fn into_nodes(self) -> [Store; NODES] {
+        self.nodes
+    }
+
+    /// The URL that a service is configured with: one of the nodes, by which it finds the others.
+    pub fn url(&self) -> String {
+        self.nodes[0].url()
+    }
+
+    /// A connection to look inside, at whatever node has what is asked for.
+    pub async fn connect(&self) -> ClusterConnection {
+        let client = ClusterClient::new(self.nodes.iter().map(Store::admin_url)).unwrap();
+        client.get_async_connection().await.unwrap()
+    }
+
+    /// Throws all data away.
+    pub async fn flush(&self) {
+        for node in &self.nodes {
+            redis::cmd("FLUSHALL").exec_async(&mut node.connect().await).await.unwrap();
+        }
+    }
+
+    /// How many keys each node has.
+    pub async fn keys(&self) -> Vec<usize> {
+        let size = async |node: &Store| redis::cmd("DBSIZE").query_async(&mut node.connect().await).await.unwrap();
+        join_all(self.nodes.iter().map(size)).await
+    }
+
+    /// Lets something happen while the slots of these keys move from node to node, with all that is in them, as an
+    /// operator's tool would move them. Counts the moves.
+    pub async fn while_slots_move<T>(&self, keys: &[String], moves: &AtomicUsize, does: impl Future<Output = T>) -> T {
+        let connections = join_all(self.nodes.iter().map(Store::connect)).await;
+        let is_done = AtomicBool::new(false);
+        let moving = async {
+            for key in keys.iter().cycle() {
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let slot = cluster("KEYSLOT").arg(key).query_async(&mut connections[0].clone()).await.unwrap();
+                self.move_slot(slot, &connections).await;
+                moves.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let doing = async {
+            let done = does.await;
+            is_done.store(true, Ordering::Relaxed);
+            done
+        };
+        futures::join!(doing, moving).0
+    }
+
+    async fn move_slot(&self, slot: u16, connections: &[MultiplexedConnection]) {
+        let from = self.owner(slot);
+        let to = (from + 1) % self.nodes.len();
+        let ask = |node: usize, command: Cmd| {
+            let mut connection = connections[node].clone();
+            async move { command.query_async::<redis::Value>(&mut connection).await.unwrap() }
+        };
+        let set = |state: &str, other: usize| {
+            let mut command = cluster("SETSLOT");
+            command.arg(slot).arg(state).arg(&self.names[other]);
+            command
+        };
+        ask(to, set("IMPORTING", from)).await;
+        ask(from, set("MIGRATING", to)).await;
+        loop {
+            let mut command = cluster("GETKEYSINSLOT");
+            command.arg(slot).arg(10);
+            let keys: Vec<String> = redis::from_redis_value(ask(from, command).await).unwrap();
+            if keys.is_empty() {
+                break;
+            }
+            let mut command = redis::cmd("MIGRATE");
+            command.arg("127.0.0.1").arg(self.nodes[to].port()).arg("").arg(0).arg(5000);
+            command.arg("AUTH").arg(self.nodes[to].password()).arg("KEYS").arg(keys);
+            ask(from, command).await;
+        }
+        let other = (to + 1) % self.nodes.len();
+        for node in [to, from, other] {
+            ask(node, set("NODE", to)).await;
+        }
+        self.moved.lock().unwrap().insert(slot, to);
+        // A node that gives a slot away while an older claim of it is under way can take it back by mistake.
+        until_agreed(connections).await;
+    }
+
+    fn owner(&self, slot: u16) -> usize {
+        let began = (0..self.nodes.len()).rfind(|place| first_slot(*place) <= slot).unwrap_or_default();
+        self.moved.lock().unwrap().get(&slot).copied().unwrap_or(began)
+    }
+}
+
+/// Waits until every node knows all of them, and says the same of who has which slots.
+async fn until_agreed(connections: &[MultiplexedConnection]) {
+    eventually("the nodes to agree", JOIN, async || {
+        let views = connections.iter().map(async |connection| {
+            let nodes: String = cluster("NODES").query_async(&mut connection.clone()).await.unwrap();
+            nodes.lines().map(owned_slots).collect::<BTreeMap<_, _>>()
+        });
+        let views = join_all(views).await;
+        let agreed = views.iter().all(|view| view.len() == NODES && *view == views[0]);
+        seen(agreed, views)
+    })
+    .await;
+}
+
+/// The name of a node, its epoch and slots, of a line that reads: name, address, flags, its primary, two times, epoch,
+/// state, slots, and those under way in brackets.
+fn owned_slots(line: &str) -> (String, Vec<String>) {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let slots = words.iter().skip(8).filter(|word| !word.starts_with('['));
+    (words[0].clone(), words.iter().skip(6).take(1).chain(slots).cloned().collect())
+}
+
+/// Where the slots of a node begin; one after the last is the end of all.
+fn first_slot(node: usize) -> u16 {
+    if node == NODES { SLOTS } else { u16::try_from(usize::from(SLOTS) / NODES * node).unwrap() }
+}
+
+fn cluster(what: &str) -> Cmd {
+    let mut command = redis::cmd("CLUSTER");
+    command.arg(what);
+    command
+}
