@@ -4,7 +4,9 @@
 
 mod clock;
 mod conformance;
+mod crashes;
 mod histories;
+mod mortal;
 mod renewing;
 mod sweeping;
 mod world;
