@@ -158,3 +158,12 @@ end_session() {
   stop_all
   rm -rf "$data"
 }
+
+# A test ends its servers itself, unless it was killed; then their process ids still lie beside their data.
+end_leftovers() {
+  local file
+  for file in "$TMPDIR"/*/pid; do
+    if [ -e "$file" ]; then kill -KILL "$(cat "$file")" 2>/dev/null || true; fi
+  done
+  rm -rf "$TMPDIR"
+}

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::domain::{Invalid, Rules};
 use crate::events::nats::{NatsDeadLetters, NatsLink, NatsOptions, NatsPublisher, Streams};
 use crate::events::{DeadLetters, EventPublisher, MemoryBus, MemoryDeadLetters};
+use crate::failpoint;
 use crate::service::PresenceService;
 use crate::store::{MemoryStore, MeteredStore, PresenceStore, RedisConfig, RedisStore, StoreError};
 
@@ -87,7 +88,8 @@ pub async fn connect(config: &Config, host: Host) -> Result<Connected, ConnectEr
         Some(url) => Carrier::Nats(nats(url, config.tls_ca_file.as_deref(), host).await?),
         None => Carrier::Embedded(MemoryBus::new()),
     };
-    let service = PresenceService::new(store, carrier.publisher(), rules).keeping_notes(config.notes_ttl);
+    let (store, events) = (failpoint::around_store(store), failpoint::around_publisher(carrier.publisher()));
+    let service = PresenceService::new(store, events, rules).keeping_notes(config.notes_ttl);
     let service = Arc::new(service);
     Ok(Connected { service, carrier })
 }

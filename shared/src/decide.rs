@@ -144,10 +144,12 @@ impl Road<'_> {
                 written.push(Written { place, loaded, revision, remind_at: None, changed: false, decided });
                 continue;
             }
+            let unfinished = !decided.record.pending.is_empty() || self.ends_sooner(&decided.record, &loaded.record);
             changes.push(Change {
                 record: decided.record.clone(),
                 durable: decided.record.outlives(&loaded.record, now, self.rules),
-                remind_at: (!decided.record.pending.is_empty()).then_some(now + FIRST_REMINDER),
+                remind_at: unfinished.then_some(now + FIRST_REMINDER),
+                valid_until: loaded.record.next_deadline(now, self.rules),
                 loaded,
             });
             changed.push((place, decided));
@@ -195,6 +197,14 @@ impl Road<'_> {
         Decided { record, at: now, refused, spared }
     }
 
+    /// Whether there is a deadline sooner than the index knows, as when a connection broke and only lingers. Others see
+    /// no change yet, and after a crash nobody would come in time to tell the one that follows.
+    fn ends_sooner(&self, record: &UserRecord, before: &UserRecord) -> bool {
+        let deadline = |record: &UserRecord| record.next_deadline(record.settled_at, self.rules);
+        let known = before.lapsed.or_else(|| deadline(before));
+        deadline(record).is_some_and(|new| known.is_none_or(|known| new < known))
+    }
+
     /// Whether expiries are held. If that can't be known, none is.
     async fn is_held(&self, now: Timestamp) -> bool {
         self.outages.held_until(self.store, self.rules, now).await.is_ok_and(|held_until| held_until.is_some())
@@ -220,26 +230,44 @@ impl Road<'_> {
 
     /// Publishes what is pending, and finishes what was written. What fails here is found again by the sweeper.
     async fn tell(&self, work: &[Work<'_>], written: &[Written]) {
-        let pending =
-            |written: &Written| written.decided.record.pending.iter().flat_map(events).collect::<Vec<Event>>();
-        let events: Vec<Vec<Event>> = written.iter().map(pending).collect();
-        let flat: Vec<Event> = events.iter().flatten().cloned().collect();
-        let mut results = if flat.is_empty() { Vec::new() } else { self.events.publish(&flat).await }.into_iter();
-        let mut endings = Vec::with_capacity(written.len());
-        for (written, events) in written.iter().zip(&events) {
-            let outcomes: Vec<_> = results.by_ref().take(events.len()).collect();
-            if let Some(Err(error)) = outcomes.iter().find(|outcome| outcome.is_err()) {
-                tracing::warn!(user_id = %written.decided.record.user_id, %error, "a change stays pending");
-            }
-            let published = outcomes.iter().all(Result::is_ok);
-            endings.extend(self.ending(&work[written.place], written, published));
-        }
+        let published = self.publish(written).await;
+        let endings = written.iter().zip(published);
+        let endings = endings.filter_map(|(written, published)| self.ending(&work[written.place], written, published));
+        let endings: Vec<Ending> = endings.collect();
         if endings.is_empty() {
             return;
         }
         if let Err(error) = self.store.finish(&endings).await {
             tracing::warn!(%error, "changes are left to the sweeper to finish");
         }
+    }
+
+    /// Says of each whether all that was pending is known to be published.
+    ///
+    /// Everyone's oldest change goes first, and the next one only once that has arrived: a consumer who has the later of
+    /// two changes takes no notice of the earlier.
+    async fn publish(&self, written: &[Written]) -> Vec<bool> {
+        let pending = |written: &Written| written.decided.record.pending.len();
+        let mut published = vec![true; written.len()];
+        for depth in 0..written.iter().map(pending).max().unwrap_or_default() {
+            let (mut places, mut wave) = (Vec::new(), Vec::new());
+            for (place, written) in written.iter().enumerate().filter(|(place, _)| published[*place]) {
+                let next = written.decided.record.pending.get(depth).into_iter().flat_map(events);
+                wave.extend(next);
+                places.resize(wave.len(), place);
+            }
+            if wave.is_empty() {
+                break;
+            }
+            for (place, outcome) in places.into_iter().zip(self.events.publish(&wave).await) {
+                if let Err(error) = outcome
+                    && std::mem::take(&mut published[place])
+                {
+                    tracing::warn!(user_id = %written[place].decided.record.user_id, %error, "a change stays pending");
+                }
+            }
+        }
+        published
     }
 
     fn ending(&self, work: &Work<'_>, written: &Written, published: bool) -> Option<Ending> {
@@ -305,10 +333,15 @@ fn events(pending: &Pending) -> impl Iterator<Item = Event> + use<> {
     status.into_iter().chain(activity)
 }
 
-/// Whether a session's end was decided just now, and something that happened after it.
+/// Whether a session's end was decided just now, and a change after it that happens now. Ends alone are no return.
 fn has_returned(decided: &Decided, before: &UserRecord) -> bool {
-    let mut new = decided.record.pending.iter().filter(|pending| pending.presence.version > before.version);
-    new.next().is_some_and(|first| first.at < decided.at) && new.next().is_some()
+    let new = decided.record.pending.iter().filter(|pending| pending.presence.version > before.version);
+    let (mut ended, mut changed) = (false, false);
+    for pending in new {
+        let is_past = pending.at < decided.at;
+        (ended, changed) = (ended || is_past, changed || !is_past);
+    }
+    ended && changed
 }
 
 /// While expiries are held, those of a user who has returned are not told, only the return. It is told even if it looks

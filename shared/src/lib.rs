@@ -9,6 +9,7 @@ mod decide;
 pub mod domain;
 pub mod error;
 pub mod events;
+mod failpoint;
 pub mod metrics;
 mod outage;
 pub mod service;

@@ -96,15 +96,37 @@ impl PresenceService {
 
     /// One user's presence as `caller` may see it.
     pub async fn presence(&self, caller: UserId, user: UserId) -> Result<Presence, Error> {
-        let record = self.record(user).await?;
-        Ok(self.seen_by(caller, &record, self.now().await?))
+        let presences = self.presences(caller, &[user]).await?;
+        presences.into_iter().next().ok_or_else(|| ErrorKind::Internal.into())
     }
 
-    /// Several users' presences, one for each id and in its place.
+    /// Several users' presences, one for each id and in its place, at a moment before the store was asked: at a later one
+    /// it would not be known what came in between.
+    ///
+    /// This host's clock may be ahead of the store's. Before a user is told to be gone of whom nobody else has told that
+    /// yet, the store is asked whether the deadline has passed: a heartbeat could still come in time, and a version would
+    /// have been told that never was.
     pub async fn presences(&self, caller: UserId, users: &[UserId]) -> Result<Vec<Presence>, Error> {
-        let loaded = self.store.load(users).await;
         let now = self.now().await?;
-        loaded.into_iter().map(|loaded| Ok(self.seen_by(caller, &loaded?.record, now))).collect()
+        let mut presences = Vec::with_capacity(users.len());
+        let mut ended = Vec::new();
+        for (place, loaded) in self.store.load(users).await.into_iter().enumerate() {
+            let record = loaded?.record;
+            let presence = self.seen_by(caller, &record, now);
+            if presence.version > record.version {
+                ended.push(place);
+            }
+            presences.push(presence);
+        }
+        if ended.is_empty() {
+            return Ok(presences);
+        }
+        let exact = self.clock.exact().await?;
+        let users: Vec<UserId> = ended.iter().map(|place| users[*place]).collect();
+        for (place, loaded) in ended.into_iter().zip(self.store.load(&users).await) {
+            presences[place] = self.seen_by(caller, &loaded?.record, exact);
+        }
+        Ok(presences)
     }
 
     /// Why a user looks as they do, for an operator: it tells what the user hides.

@@ -18,6 +18,14 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// What whoever runs a test sets by hand: `PRESENCE_TEST_<name>`, such as the seed that a failed run printed, or a larger
+/// number than the suite has time for.
+pub fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
+    let name = format!("PRESENCE_TEST_{name}");
+    let Some(value) = variable(&name) else { return default };
+    value.to_str().and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} can't be read"))
+}
+
 /// A binary of this workspace, as it was built last. One that is older than its sources would test yesterday's code,
 /// so it fails the test.
 pub(crate) fn ours(name: &str) -> PathBuf {
@@ -39,10 +47,12 @@ pub(crate) fn ours(name: &str) -> PathBuf {
     path
 }
 
-/// The folder of the profile that this test was built with: `target/<profile>/deps/<test>` is two below it.
+/// The folder of the profile that this program was built with: `target/<profile>/deps/<test>` is two below it, and
+/// `target/<profile>/presence-soak` one.
 pub(crate) fn profile_dir() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().to_owned()
+    let program = std::env::current_exe().unwrap();
+    let dir = program.parent().unwrap();
+    if dir.ends_with("deps") { dir.parent().unwrap().to_owned() } else { dir.to_owned() }
 }
 
 /// The root of the workspace.

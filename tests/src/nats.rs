@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::StreamExt;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -127,6 +128,11 @@ impl Nats {
         format!("{scheme}://{login}{host}:{}", self.port)
     }
 
+    /// The URL of a documented user by way of another port, such as a proxy's.
+    pub fn url_through(&self, user: &str, port: u16) -> String {
+        format!("nats://{user}:{PASSWORD}@127.0.0.1:{port}")
+    }
+
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port
@@ -183,6 +189,43 @@ impl Nats {
             }
         }
         events
+    }
+
+    /// The number of the last message of a stream; 0 if there is none.
+    pub async fn last_sequence(&self, name: &str) -> u64 {
+        let jetstream = async_nats::jetstream::new(self.connect().await);
+        let Ok(mut stream) = jetstream.get_stream(name).await else { return 0 };
+        stream.info().await.expect("the stream's state").state.last_sequence
+    }
+
+    /// What a stream got after that message: the number, the moment in milliseconds since the epoch, and the event.
+    pub async fn stored_after(&self, name: &str, sequence: u64) -> Vec<(u64, i64, Event)> {
+        let jetstream = async_nats::jetstream::new(self.connect().await);
+        let stream = jetstream.get_stream(name).await.expect("the stream");
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
+            ack_policy: AckPolicy::None,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.expect("a consumer");
+        let mut stored = Vec::new();
+        let mut pending = consumer.cached_info().num_pending;
+        while pending > 0 {
+            let mut batch = consumer.fetch().max_messages(500).messages().await.expect("a batch");
+            while let Some(message) = batch.next().await {
+                let message = message.expect("a message");
+                let info = message.info().expect("what the server says of it");
+                pending = info.pending;
+                let at = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap();
+                let headers = message.headers.clone().unwrap_or_default();
+                stored.push((
+                    info.stream_sequence,
+                    at,
+                    Event::new(message.subject.to_string(), &headers, &message.payload),
+                ));
+            }
+        }
+        stored
     }
 
     /// The first line of the server's greeting names the server, so a stranger on the port is noticed.

@@ -78,6 +78,20 @@ impl Service {
         self.up("/ready").await;
     }
 
+    /// Ends it as a crash does, and starts it again on its port with these variables besides, as long as it lives. Does
+    /// not wait until it is ready.
+    pub fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        self.process.kill();
+        let more = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables: Vec<_> = self.variables.iter().cloned().chain(more).collect();
+        self.process = spawn(self.binary, self.port, &variables, &self.dir);
+    }
+
+    /// Waits until it is ready, after something was broken.
+    pub async fn until_ready(&mut self) {
+        self.up("/ready").await;
+    }
+
     /// Asks it to end, as a deployment does.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.process.terminate().await

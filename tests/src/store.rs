@@ -33,6 +33,8 @@ pub struct Store {
     port: u16,
     cluster_port: Option<u16>,
     tls: Option<Tls>,
+    /// The port at which it reaches its primary, if it is a replica.
+    primary: Option<u16>,
     password: String,
     dir: TempDir,
     process: Option<Process>,
@@ -114,7 +116,7 @@ impl Store {
     pub fn stopped(kind: StoreKind) -> Self {
         let dir = tempfile::Builder::new().prefix("store.").tempdir().unwrap();
         let password = format!("password-{}", uuid::Uuid::new_v4().simple());
-        Self { kind, port: free_port(), cluster_port: None, tls: None, password, dir, process: None }
+        Self { kind, port: free_port(), cluster_port: None, tls: None, primary: None, password, dir, process: None }
     }
 
     /// Starts it again on its port with its data.
@@ -133,6 +135,9 @@ impl Store {
             command.args(["+cluster|slots", "+asking"]);
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
         }
+        if let Some(port) = self.primary {
+            command.args(["--replicaof", &format!("127.0.0.1 {port}"), "--masterauth", &self.password]);
+        }
         if let Some(tls) = &self.tls {
             command.args(["--tls-port", &tls.port.to_string(), "--tls-auth-clients", "no", "--tls-cert-file"]);
             command.arg(&tls.certificate).arg("--tls-key-file").arg(&tls.key);
@@ -141,6 +146,28 @@ impl Store {
         let mut process = Process::start("the store", &mut command, self.dir.path());
         process.wait_until_up(self.port, async || self.try_connect().await.is_some()).await;
         self.process = Some(process);
+    }
+
+    /// Starts a replica that reaches its primary by way of a port, such as a proxy's, and has caught up with it. It has the
+    /// primary's password, so that it can take its place.
+    pub async fn start_replica(&self, port: u16) -> Self {
+        let mut replica = Self::stopped(self.kind);
+        replica.password.clone_from(&self.password);
+        replica.primary = Some(port);
+        replica.restart().await;
+        let mut connection = replica.connect().await;
+        eventually("the replica to catch up", Duration::from_secs(20), async || {
+            let info: String = redis::cmd("INFO").arg("replication").query_async(&mut connection).await.unwrap();
+            seen(info.contains("master_link_status:up"), info)
+        })
+        .await;
+        replica
+    }
+
+    /// Makes a replica a primary, with what it has.
+    pub async fn promote(&mut self) {
+        self.primary = None;
+        redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut self.connect().await).await.unwrap();
     }
 
     /// Throws its data away; to be called while it is down.

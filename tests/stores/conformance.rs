@@ -307,7 +307,7 @@ async fn a_change_decided_before_an_earlier_one_was_confirmed_stays_pending() {
         record.version += 1;
         record.pending[0].presence.version += 1;
         let expected = record.pending.clone();
-        let change = Change { loaded, record, durable: false, remind_at: Some(world.now()) };
+        let change = Change { loaded, record, durable: false, remind_at: Some(world.now()), valid_until: None };
         assert!(matches!(world.store.commit(&[change]).await.pop(), Some(Ok(Committed::Done(_)))));
         assert_eq!(load().await.record.pending, expected);
     })

@@ -5,7 +5,9 @@
 mod clock;
 mod cluster;
 mod conformance;
+mod crashes;
 mod histories;
+mod mortal;
 mod renewing;
 mod sweeping;
 mod world;

@@ -42,7 +42,13 @@ async fn load(world: &World, user: UserId) -> Loaded {
 async fn commit(world: &World, loaded: Loaded) -> Committed {
     let mut record = loaded.record.clone();
     record.version += 1;
-    world.store.commit(&[Change { loaded, record, durable: false, remind_at: None }]).await.pop().unwrap().unwrap()
+    world
+        .store
+        .commit(&[Change { loaded, record, durable: false, remind_at: None, valid_until: None }])
+        .await
+        .pop()
+        .unwrap()
+        .unwrap()
 }
 
 async fn deadline(world: &World, user: UserId) -> Option<Timestamp> {

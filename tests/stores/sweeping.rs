@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use presence::domain::{Input, InputKind, Rules, Status, Timestamp, UserId};
+use presence::domain::{Input, InputKind, Platform, Rules, Status, StatusUpdate, Timestamp, UserId};
 use presence::service::UserInput;
 use presence::store::{Index, RedisConfig, RedisStore, shard_of};
 use presence::sweeper::Swept;
@@ -218,6 +218,23 @@ async fn one_who_returns_while_expiries_are_held_is_told_as_returned_and_never_a
     world.turn(Duration::from_secs(20));
     assert_eq!(world.sweeper.tick().await.unwrap().expired, 1);
     assert_eq!(told(&world), [(staying_away, "offline".to_owned())]);
+}
+
+#[tokio::test]
+async fn one_who_lost_two_sessions_and_does_not_return_is_told_offline_also_while_expiries_are_held() {
+    let server = Store::start().await;
+    let world = world_on(&server);
+    let user = somebody();
+    world.happens(user, opens()).await;
+    world.turn(Duration::from_millis(1));
+    let (session_id, platform) = ("b".parse().unwrap(), Some(Platform::Mobile));
+    world.happens(user, InputKind::Opened { session_id, platform, status: None }).await;
+    world.told.take();
+    world.turn(TIMEOUT);
+    world.store.hold(world.now() + INTERVAL).await.unwrap();
+    let unseen = StatusUpdate { custom_status: Some(Some("Away".parse().unwrap())), ..StatusUpdate::default() };
+    world.update(user, unseen).await.unwrap();
+    assert_eq!(told(&world).last(), Some(&(user, "offline".to_owned())));
 }
 
 #[tokio::test]

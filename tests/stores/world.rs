@@ -40,9 +40,13 @@ pub(crate) struct Recorder {
     away: AtomicBool,
 }
 
+/// How far the clock that is turned by hand is ahead of the store's, which goes on by itself: what is decided by the one
+/// must not come too late by the other.
+const AHEAD: Duration = Duration::from_secs(3600);
+
 impl World {
     pub(crate) fn over(store: Arc<dyn PresenceStore>, start: Timestamp) -> Self {
-        let clock = Arc::new(HandClock(AtomicI64::new(start.millis())));
+        let clock = Arc::new(HandClock(AtomicI64::new((start + AHEAD).millis())));
         let told = Arc::new(Recorder::default());
         let service = PresenceService::with_clock(store.clone(), told.clone(), clock.clone(), Rules::default());
         let service = Arc::new(service);

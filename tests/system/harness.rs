@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use presence_tests::{Fault, JetStream, Nats, Proxy, Store, StoreKind, eventually, seen};
+use presence_tests::{Direction, Fault, JetStream, Nats, Proxy, Store, StoreKind, eventually, seen};
 use redis::AsyncCommands;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -192,4 +192,44 @@ async fn a_black_hole_holds_everything_back_until_it_is_over() {
         timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
         assert_eq!(&answer, b"ping");
     }
+}
+
+#[tokio::test]
+async fn a_slow_way_carries_so_many_bytes_a_second() {
+    let proxy = Proxy::to(echo_server().await).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+    echo(&mut stream).await.unwrap();
+    proxy.set(Fault::Slow(2000));
+    let start = Instant::now();
+    stream.write_all(&[7; 400]).await.unwrap();
+    let mut answer = [0; 400];
+    timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(200), "400 bytes at 2000 a second");
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_dead_for_good_and_a_new_one_works() {
+    let proxy = Proxy::to(echo_server().await).await;
+    let mut old = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+    echo(&mut old).await.unwrap();
+    proxy.set(Fault::HalfOpen);
+    let mut new = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+    timeout(SOON, echo(&mut new)).await.unwrap().unwrap();
+    proxy.set(Fault::None);
+    timeout(SOON, echo(&mut new)).await.unwrap().unwrap();
+    old.write_all(b"ping").await.unwrap();
+    let mut answer = [0; 4];
+    assert!(timeout(Duration::from_millis(100), old.read_exact(&mut answer)).await.is_err(), "open, and silent");
+}
+
+#[tokio::test]
+async fn a_reply_is_cut_in_its_middle() {
+    let proxy = Proxy::to(echo_server().await).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+    echo(&mut stream).await.unwrap();
+    proxy.set(Fault::CutAfter(Direction::Reply, 3));
+    stream.write_all(b"ping").await.unwrap();
+    let mut answer = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer, b"pin");
 }

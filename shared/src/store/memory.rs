@@ -125,6 +125,9 @@ impl State {
         if self.users.get(&user_id).map(|user| user.revision) != change.loaded.revision {
             return Committed::Conflict;
         }
+        if change.valid_until.is_some_and(|until| until <= wall_clock()) {
+            return Committed::Conflict;
+        }
         let revision = change.loaded.revision.unwrap_or_default() + 1;
         let expires_at = self.users.get(&user_id).and_then(|user| user.expires_at);
         self.users.insert(user_id, User { record: change.record.clone(), revision, expires_at });
@@ -220,7 +223,7 @@ impl PresenceStore for MemoryStore {
         let until = wall_clock() + USER_TTL;
         for ending in endings {
             let user = ending.user_id;
-            if ending.old_deadline != ending.new_deadline {
+            if ending.concerns_deadlines() {
                 state.index(Index::Deadlines).change(user, ending.old_deadline, ending.new_deadline);
             }
             if let Some(revision) = ending.published {

@@ -133,6 +133,9 @@ pub struct Change {
     pub durable: bool,
     /// When the sweeper is to look whether what is pending was published; none if nothing is.
     pub remind_at: Option<Timestamp>,
+    /// The commit fails from this moment on, by the store's clock: something ends then that the record as it was loaded
+    /// tells of, and whoever has read it since may have told that end. None if nothing will.
+    pub valid_until: Option<Timestamp>,
 }
 
 /// What became of a change.
@@ -140,7 +143,7 @@ pub struct Change {
 pub enum Committed {
     /// It is written, as this revision.
     Done(u64),
-    /// Somebody else wrote in between: load and decide again.
+    /// Somebody else wrote in between, or too much time passed: load and decide again.
     Conflict,
 }
 
@@ -160,6 +163,14 @@ pub struct Ending {
     pub old_reminder: Option<Timestamp>,
     /// The reminder to set instead.
     pub new_reminder: Option<Timestamp>,
+}
+
+impl Ending {
+    /// Whether the index of deadlines is to be looked at. Where a reminder is out also if the deadline is the same as
+    /// before: whoever moved it may have died before they came to the index, and this takes their reminder with it.
+    fn concerns_deadlines(&self) -> bool {
+        self.old_deadline != self.new_deadline || (self.old_reminder.is_some() && self.new_deadline.is_some())
+    }
 }
 
 /// A heartbeat to renew a session with.

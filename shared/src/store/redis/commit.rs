@@ -61,6 +61,7 @@ impl RedisStore {
         let mut arguments = vec![loaded.revision.map_or_else(String::new, |revision| revision.to_string())];
         arguments.push(renewed.map_or_else(String::new, |(name, _)| name.clone()));
         arguments.push(renewed.map_or_else(String::new, |(_, value)| value.chars().skip(1).collect()));
+        arguments.push(change.valid_until.map_or_else(String::new, |until| until.millis().to_string()));
         arguments.push(USER_TTL.as_secs().to_string());
         arguments.push(codec::encode_pending(&record.pending));
         arguments.push(gone.len().to_string());

@@ -1,5 +1,7 @@
 //! Reading records.
 
+use redis::Value;
+
 use super::{RedisStore, Stored, codec, keys, member, read, with_key};
 use crate::domain::{Timestamp, UserId, UserRecord};
 use crate::store::{Index, Loaded, StoreError, shard_of};
@@ -36,18 +38,27 @@ impl RedisStore {
         let commands = places.iter().flat_map(|(_, user)| {
             let mut deadline = with_key("ZSCORE", keys::index(Index::Deadlines, shard_of(*user)));
             deadline.arg(member(*user));
-            [with_key("HGETALL", keys::profile(*user)), deadline]
+            [with_key("HGETALL", keys::profile(*user)), deadline, with_key("HGETALL", keys::user(*user))]
         });
         let mut answers = self.connection.run_all(commands.collect(), None).await.into_iter();
-        for ((place, user), (profile, deadline)) in
-            places.iter().zip(std::iter::from_fn(|| answers.next().zip(answers.next())))
-        {
-            records[*place] = read(profile).and_then(|profile: Stored| {
-                let mut record = codec::decode_profile(*user, &profile)?;
-                let deadline: Option<f64> = read(deadline)?;
-                record.lapsed = deadline.map(|score| Timestamp::from_millis(score as i64));
-                Ok(Loaded { record, revision: None, stored: Stored::new() })
-            });
+        let mut pending = Places::new();
+        for (place, user) in places {
+            let (Some(profile), Some(deadline), Some(hash)) = (answers.next(), answers.next(), answers.next()) else {
+                break;
+            };
+            let hash = read::<Stored>(hash);
+            // It is written before the index, and with the profile: one who has come online meanwhile has it by now.
+            if hash.as_ref().is_ok_and(Stored::is_empty) {
+                records[*place] = forgotten(*user, profile, deadline);
+                continue;
+            }
+            if hash.as_ref().is_ok_and(|hash| hash.contains_key(keys::PENDING)) {
+                pending.push((*place, *user));
+            }
+            records[*place] = hash.and_then(|hash| loaded(*user, hash));
+        }
+        if !pending.is_empty() {
+            self.load_pending(&pending, records).await;
         }
     }
 
@@ -64,6 +75,18 @@ impl RedisStore {
             }
         }
     }
+}
+
+fn forgotten(
+    user: UserId,
+    profile: Result<Value, StoreError>,
+    deadline: Result<Value, StoreError>,
+) -> Result<Loaded, StoreError> {
+    let profile: Stored = read(profile)?;
+    let mut record = codec::decode_profile(user, &profile)?;
+    let deadline: Option<f64> = read(deadline)?;
+    record.lapsed = deadline.map(|score| Timestamp::from_millis(score as i64));
+    Ok(Loaded { record, revision: None, stored: Stored::new() })
 }
 
 fn loaded(user: UserId, stored: Stored) -> Result<Loaded, StoreError> {

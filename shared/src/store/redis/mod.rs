@@ -24,6 +24,7 @@ use super::{
     shard_of,
 };
 use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, Transition, UserId};
+use crate::failpoint;
 
 /// The fields that a record was loaded from.
 pub(in crate::store) type Stored = codec::Fields;
@@ -146,17 +147,21 @@ impl PresenceStore for RedisStore {
         if let Err(error) = self.index(Index::Reminders, reminders).await {
             return changes.iter().map(|_| Err(error.clone())).collect();
         }
+        if let Err(error) = failpoint::reach("commit.reminded").await {
+            return changes.iter().map(|_| Err(error.clone())).collect();
+        }
         self.commit_all(changes).await
     }
 
     async fn finish(&self, endings: &[Ending]) -> Result<(), StoreError> {
-        let moves = endings.iter().filter(|ending| ending.old_deadline != ending.new_deadline);
+        let moves = endings.iter().filter(|ending| ending.concerns_deadlines());
         let moves =
             moves.map(|ending| (ending.user_id, vec![moment(ending.old_deadline), moment(ending.new_deadline)]));
         let moved = self.on_shards(&self.scripts.reindex, Index::Deadlines, moves);
         let published = endings.iter().filter_map(|ending| Some((ending.user_id, ending.published?)));
         let confirmed = self.confirm_all(published);
         futures::try_join!(moved, confirmed)?;
+        failpoint::reach("finish.confirmed").await?;
 
         let done = endings.iter().filter(|ending| ending.new_reminder.is_none() && ending.old_reminder.is_some());
         let done = done.map(|ending| (ending.user_id, vec![moment(ending.old_reminder)]));

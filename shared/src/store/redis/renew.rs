@@ -2,6 +2,7 @@
 
 use super::{RedisStore, USER_TTL, codec, keys, read};
 use crate::domain::Timestamp;
+use crate::failpoint;
 use crate::store::{Heartbeat, Index, StoreError};
 
 /// How many users one call of the script renews. It takes Redis less than half a millisecond, in which nobody else is
@@ -21,6 +22,9 @@ impl RedisStore {
         }
         let deadlines = heartbeats.iter().zip(&renewed).filter(|(_, renewed)| matches!(renewed, Ok(true)));
         let deadlines = deadlines.map(|(beat, _)| (beat.user_id, beat.at + self.rules.heartbeat_timeout));
+        if let Err(error) = failpoint::reach("touch.renewed").await {
+            return heartbeats.iter().map(|_| Err(error.clone())).collect();
+        }
         // A heartbeat that came late has moved nothing, and its deadline is not the next.
         if let Err(error) = self.add(Index::Deadlines, Some("GT"), deadlines).await {
             return heartbeats.iter().map(|_| Err(error.clone())).collect();
@@ -38,7 +42,7 @@ impl RedisStore {
         let calls = heartbeats.chunks(at_once).map(|heartbeats| {
             let keys: Vec<String> = heartbeats.iter().map(|beat| keys::user(beat.user_id)).collect();
             let mut command = self.scripts.touch.call(&keys);
-            command.arg(&over).arg(USER_TTL.as_secs());
+            command.arg(&over).arg(self.rules.heartbeat_timeout.as_millis() as u64).arg(USER_TTL.as_secs());
             for beat in heartbeats {
                 command.arg(keys::session(&beat.session_id)).arg(codec::fixed(Some(beat.at)));
             }

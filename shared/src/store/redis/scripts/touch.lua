@@ -1,15 +1,21 @@
 -- Renews sessions that are known, live, told of and alone, which the letter of the session says; nothing is decided here.
 -- KEYS: the hash of each user
--- ARGV: the heartbeat up to which a session is over, seconds to live,
+-- ARGV: the heartbeat up to which a session is over, the timeout in ms, seconds to live,
 --       for each user: the session's field, time of the heartbeat
 -- Moments are in ms and of 13 digits, so that they compare as they are.
 -- Answers the places of those heartbeats that must be decided in full.
 -- A session reads: letter (a capital: it may be renewed here), heartbeat, previous heartbeat, since, what is unusual.
 local call, byte, sub = redis.call, string.byte, string.sub
-local over, ttl = ARGV[1], ARGV[2]
+local over, ttl = ARGV[1], ARGV[3]
+-- It may have been long on its way here, and whoever has read since has told the end of a session.
+local time = call('TIME')
+local late = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[2])
+if late > over then
+  over = late
+end
 local refused = {}
 for i = 1, #KEYS do
-  local key, field, at = KEYS[i], ARGV[2 * i + 1], ARGV[2 * i + 2]
+  local key, field, at = KEYS[i], ARGV[2 * i + 2], ARGV[2 * i + 3]
   local session = call('HGET', key, field) or 'none'
   local heartbeat = sub(session, 2, 14)
   if (byte(session) or 0) < 97 and heartbeat > over then

@@ -1,0 +1,35 @@
+//! Users live through real services while everything breaks that can break, and afterwards their history is judged; see
+//! `presence_tests::history` for the rules, each of which has been seen to find a history that breaks it.
+//!
+//! Seen to fail with: a commit without its reminder (decide.rs), a read that looks at a session as live for a second more
+//! (view.rs), a version that does not rise with an expiry (transition.rs), a choice that is not written to the profile.
+
+use std::time::Duration;
+
+use presence_tests::trial::{ALL, Kind, Report, Stage, Trial};
+use presence_tests::{now_ms, setting};
+
+/// Runs one trial, whose seed a failure prints.
+async fn run(stage: &mut Stage, users: usize, length: Duration, kinds: &'static [Kind]) -> Report {
+    let seed = setting("SEED", now_ms() as u64);
+    println!("PRESENCE_TEST_SEED={seed}");
+    let report = Trial { seed, users, length, kinds }.run(stage).await;
+    println!("{:?}, {} aborted, {} done: {:?}", report.troubles, report.aborted, report.done, report.verdict.tried);
+    assert!(report.verdict.violations.is_empty(), "{:#?}\n{}", report.verdict.violations, report.stories.join("\n"));
+    assert!(report.unexpected.is_empty(), "{:#?}", report.unexpected);
+    assert!(report.verdict.tried.values().all(|tried| *tried > 0));
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_services_keep_every_promise_while_everything_breaks() {
+    let mut stage = Stage::start(3, 4).await;
+    run(&mut stage, 30, Duration::from_secs(30), ALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_end_themselves_at_every_point_lose_nothing() {
+    let mut stage = Stage::start(2, 4).await;
+    let report = run(&mut stage, 30, Duration::from_secs(30), &[Kind::Abort]).await;
+    assert!(report.aborted > 3, "{}", report.aborted);
+}
