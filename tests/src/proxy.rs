@@ -158,7 +158,8 @@ async fn pump(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, direction: Direct
             }
             _ => {}
         }
-        if !passable(&mut fault).await || to.write_all(&buffer[..through]).await.is_err() {
+        let passes = passable(&mut fault).await && !is_broken(*fault.borrow());
+        if !passes || to.write_all(&buffer[..through]).await.is_err() {
             return;
         }
         if through < length {

@@ -1,7 +1,7 @@
 //! One user of a trial, with the gateways that tell of them.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -10,7 +10,6 @@ use fastrand::Rng;
 use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tokio::time::{Instant, interval, sleep};
 
 use super::stage::Stage;
