@@ -168,6 +168,8 @@ impl Outgoing {
 mod tests {
     use presence::domain::Timestamp;
     use presence::events::{self, Traceparent};
+    use presence_corpus::hostile;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -289,5 +291,22 @@ mod tests {
             assert_eq!(Outgoing::read(payload.into()), None, "{payload}");
         }
         assert_eq!(Outgoing::read(Bytes::from_static(b"\xff")), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_frame_is_read_or_closes_the_connection(bytes in hostile("frame")) {
+            let text = String::from_utf8_lossy(&bytes);
+            prop_assert!([0, 4001, 4002].contains(&code(&text)), "{}", text);
+        }
+
+        #[test]
+        fn any_event_is_passed_on_as_it_came_or_not_at_all(bytes in hostile("event")) {
+            if let Some(outgoing) = Outgoing::read(bytes.clone().into()) {
+                prop_assert_eq!(outgoing.frame.as_bytes(), bytes);
+            }
+        }
     }
 }

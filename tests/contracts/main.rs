@@ -17,6 +17,7 @@ mod nats_permissions;
 mod openapi;
 mod pages;
 mod permissions;
+mod reliability;
 mod requests;
 mod template;
 mod tls;

@@ -4,6 +4,8 @@ mod batch;
 pub mod connection_closed;
 pub mod connection_opened;
 pub mod heartbeat_received;
+#[cfg(test)]
+mod hostile;
 pub mod payload;
 mod plan;
 pub mod sweep_timeouts;

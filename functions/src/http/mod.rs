@@ -82,6 +82,8 @@ async fn method_not_allowed(method: Method, path: MatchedPath) -> Problem {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
+use presence_corpus::hostile;
+use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+
 use super::*;
 use crate::auth::{Algorithm, DEVELOPMENT_SECRET, KeySource};
 
@@ -357,4 +360,25 @@ fn a_value_that_is_no_text_is_not_taken_for_an_unset_one() {
     let lookup = |name: &str| if name == "JWT_SECRET" { Err(NotUnicode) } else { Ok(None) };
     let errors = Config::read(&lookup, Needs { tokens: true, bus: true }).unwrap_err();
     assert!(errors.iter().any(|error| error.to_string() == "JWT_SECRET is not Unicode text"), "{errors}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_variables_are_a_configuration_or_are_told_by_name_and_without_secrets(bytes in hostile("variables")) {
+        let text = String::from_utf8_lossy(&bytes);
+        let variables: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let is_secret = |name: &str| VARIABLES.iter().any(|variable| variable.name == name && variable.secret);
+        // What was taken for the value of an open variable is quoted.
+        let shows = variables.iter().any(|(name, value)| !is_secret(name) && value.contains("hidden"));
+        let said = match read(&variables) {
+            Ok(config) => format!("{config:?} {}", config.describe()),
+            Err(errors) => {
+                prop_assert!(errors.iter().all(|error| VARIABLES.iter().any(|known| known.name == error.variable)));
+                errors.to_string()
+            }
+        };
+        prop_assert!(shows || !said.contains("hidden"), "{}", said);
+    }
 }

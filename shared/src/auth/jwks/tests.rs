@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use presence_corpus::{hostile, seeds};
+use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -423,4 +425,21 @@ async fn tls_server(body: String) -> SocketAddr {
 
 fn certificate(pem: &str) -> rustls::pki_types::CertificateDer<'static> {
     rustls::pki_types::pem::PemObject::from_pem_slice(pem.as_bytes()).unwrap()
+}
+
+#[test]
+fn the_seeds_hold_usable_keys() {
+    let keys = seeds("jwks").iter().map(|set| parse(set).unwrap().len()).sum::<usize>();
+    assert_eq!(keys, 3);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_set_of_keys_is_read_or_refused(bytes in hostile("jwks")) {
+        for key in parse(&bytes).into_iter().flatten() {
+            prop_assert!(!key.key.verifies(b"a message", &bytes), "no key verifies what nobody signed");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! A user's record as fields of a Redis hash, and back. The documented fields are a projection for others to read; the
 //! rules read ours alone. A field that a newer release added is never touched.
 
+#[cfg(test)]
+mod hostile;
 mod session;
 
 use std::collections::BTreeMap;
@@ -269,7 +271,7 @@ fn parse_running<'a>(
     mut parts: impl Iterator<Item = &'a str>,
 ) -> Option<RunningActivity> {
     let started_at = parse_moment(parts.next()?)?;
-    let anchor = Timestamp::from_millis(started_at.millis() + parts.next()?.parse::<i64>().ok()?);
+    let anchor = moment_after(started_at, parts.next()?)?;
     Some(RunningActivity { kind, name, started_at, anchor })
 }
 
@@ -293,8 +295,7 @@ fn parse_voices(text: &str, names: Vec<ActivityName>) -> Option<Vec<Voice>> {
 fn parse_voice(text: &str, name: ActivityName) -> Option<Voice> {
     let mut parts = text.splitn(4, ',');
     let activity = parse_running(ActivityKind::Listening, name, parts.by_ref().take(2))?;
-    let announced_after: i64 = parts.next()?.parse().ok()?;
-    let created_at = Timestamp::from_millis(activity.started_at.millis().checked_add(announced_after)?);
+    let created_at = moment_after(activity.started_at, parts.next()?)?;
     Some(Voice { session_id: parts.next()?.parse().ok()?, created_at, activity })
 }
 
@@ -308,7 +309,7 @@ fn moments(moments: &[Timestamp]) -> String {
 fn parse_moments(text: &str) -> Option<Vec<Timestamp>> {
     let mut parts = text.split(',');
     let first = parse_moment(parts.next()?)?;
-    let later = parts.map(|part| Some(Timestamp::from_millis(first.millis() + part.parse::<i64>().ok()?)));
+    let later = parts.map(|part| moment_after(first, part));
     std::iter::once(Some(first)).chain(later).collect()
 }
 
@@ -327,6 +328,11 @@ fn latest_and_earlier<T>(mut list: Vec<T>) -> Option<(T, Vec<T>)> {
 
 fn parse_moment(text: &str) -> Option<Timestamp> {
     text.parse().ok().filter(|millis| *millis >= 0).map(Timestamp::from_millis)
+}
+
+/// The moment so many milliseconds after another, or before it.
+fn moment_after(first: Timestamp, millis: &str) -> Option<Timestamp> {
+    first.millis().checked_add(millis.parse().ok()?).map(Timestamp::from_millis)
 }
 
 /// Reads fields, and says of one that can't be read which it is: never what it holds.

@@ -1,6 +1,6 @@
 //! A session as a field of the hash, and back.
 
-use super::parse_moment;
+use super::{moment_after, parse_moment};
 use crate::domain::{Close, Mark, MarkKind, Platform, Session, Timestamp};
 
 /// The digits of a moment until the year 2286.
@@ -53,10 +53,6 @@ fn after(base: Timestamp, at: Timestamp) -> i64 {
     at.millis() - base.millis()
 }
 
-fn parse_after(base: Timestamp, text: &str) -> Option<Timestamp> {
-    base.millis().checked_add(text.parse().ok()?).map(Timestamp::from_millis)
-}
-
 fn parse_mark(base: Timestamp, text: &str) -> Option<Mark> {
     let platform = parse_platform(text.get(1..2)?);
     let kind = match (text.get(..1)?, platform) {
@@ -68,7 +64,7 @@ fn parse_mark(base: Timestamp, text: &str) -> Option<Mark> {
         _ => return None,
     };
     let offset = text.get(if platform.is_some() { 2 } else { 1 }..)?;
-    Some(Mark { at: parse_after(base, offset)?, kind })
+    Some(Mark { at: moment_after(base, offset)?, kind })
 }
 
 fn platform_letter(platform: Platform) -> &'static str {
@@ -115,17 +111,16 @@ pub(super) fn parse_session(text: &str) -> Option<Session> {
     for unusual in parts {
         match (unusual.get(..1)?, unusual.get(1..)?) {
             ("a", "") => session.opened_at = None,
-            ("o", opened) => session.opened_at = Some(parse_after(base, opened)?),
+            ("o", opened) => session.opened_at = Some(moment_after(base, opened)?),
             ("c", closes) => {
                 let mut moments = closes.split('/');
-                let at = parse_after(base, moments.next()?)?;
-                let mut optional = || {
-                    moments.next().map(
-                        |text| {
-                            if text.is_empty() { Some(None) } else { parse_after(base, text).map(Some) }
-                        },
-                    )
-                };
+                let at = moment_after(base, moments.next()?)?;
+                let mut optional =
+                    || {
+                        moments
+                            .next()
+                            .map(|text| if text.is_empty() { Some(None) } else { moment_after(base, text).map(Some) })
+                    };
                 session.closed = Some(Close { at, ended_at: optional()??, broke_at: optional()?? });
             }
             ("e", marks) => {
