@@ -2,8 +2,7 @@
 //! `presence_tests::history` for the rules, each of which has been seen to find a history that breaks it.
 //!
 //! Before they were mended it found: a read that told a version which never came to be, a user who lost two sessions
-//! during an outage and was told offline by nobody, and an update that took effect and was answered 429. Taking out
-//! `valid_until` (decide.rs), the second question of a read (service.rs) or `has_learned` (transition.rs) brings them back.
+//! during an outage and was told offline by nobody, and an update that took effect and was answered 429.
 
 use std::time::Duration;
 
