@@ -23,7 +23,7 @@ async fn a_promotion_that_loses_writes_is_healed_and_uses_no_version_twice() {
     let (way, link) = (Proxy::to(primary.port()).await, Proxy::to(primary.port()).await);
     let mut replica = primary.start_replica(link.port()).await;
     let service = Service::builder().heartbeat_timeout(6).env("REDIS_URL", primary.url_through(way.port())).nats(&nats);
-    let mut world = World { service: service.start().await, nats, store: primary };
+    let mut world = World::around(service.start().await, nats, primary);
     let (closing, choosing, opening) = (world.online_user().await, world.online_user().await, User::new());
     let mut looks: HashMap<(String, u64), String> = HashMap::new();
     let mut note = |user: &User, presence: &Value| {
