@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -13,6 +14,9 @@ use crate::binaries::{tool, variable};
 use crate::port::free_port;
 use crate::process::Process;
 use crate::{eventually, seen};
+
+/// How long the server may take over an answer to the test itself, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// As whom services come.
 const USER: &str = "presence";
@@ -235,7 +239,8 @@ impl Store {
 
     async fn try_connect(&self) -> Option<MultiplexedConnection> {
         let client = redis::Client::open(self.admin_url()).unwrap();
-        let connect = client.get_multiplexed_async_connection();
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let connect = client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = timeout(Duration::from_secs(2), connect).await.ok()?.ok()?;
         redis::cmd("PING").exec_async(&mut connection).await.ok()?;
         Some(connection)

@@ -8,7 +8,7 @@
 //!
 //! Seen to fail with: a commit without its reminder (`remind_at: None` in decide.rs), a commit whose reminder is written
 //! after the record (in redis/mod.rs), a change that is told before the one before it has arrived (decide.rs), and a
-//! change that counts as told although it was refused (`published` in decide.rs).
+//! deadline that is not noted again by whoever finishes a change (`concerns_deadlines` in store/mod.rs).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -177,7 +177,7 @@ async fn compare(
     other: &World,
     redis: &mut impl AsyncCommands,
 ) -> Result<(), TestCaseError> {
-    let memory = World::over(Arc::new(MemoryStore::new(Rules::default())), other.now());
+    let memory = World::at(Arc::new(MemoryStore::new(Rules::default())), other.now());
     let channel: ChannelId = Uuid::new_v4().to_string().parse().unwrap();
     for step in steps {
         let expected = live(&memory, users, channel, step).await;

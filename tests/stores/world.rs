@@ -46,7 +46,12 @@ const AHEAD: Duration = Duration::from_secs(3600);
 
 impl World {
     pub(crate) fn over(store: Arc<dyn PresenceStore>, start: Timestamp) -> Self {
-        let clock = Arc::new(HandClock(AtomicI64::new((start + AHEAD).millis())));
+        Self::at(store, start + AHEAD)
+    }
+
+    /// By a clock that shows this moment, such as another world's.
+    pub(crate) fn at(store: Arc<dyn PresenceStore>, now: Timestamp) -> Self {
+        let clock = Arc::new(HandClock(AtomicI64::new(now.millis())));
         let told = Arc::new(Recorder::default());
         let service = PresenceService::with_clock(store.clone(), told.clone(), clock.clone(), Rules::default());
         let service = Arc::new(service);

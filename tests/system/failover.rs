@@ -1,7 +1,5 @@
 //! A replica that lags takes its primary's place: what the primary had acknowledged lately is lost. Lost opens are healed
 //! by the next heartbeat, lost closes by the deadline, and no version is used for two things. A lost choice stays lost.
-//!
-//! Seen to fail with: versions that count up by one and do not follow the clock (`next_version` in transition.rs).
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -206,6 +206,10 @@ impl UserRecord {
         now: Timestamp,
         rules: &Rules,
     ) -> Result<(), RateLimited> {
+        // A store that did not answer in time may have written it all the same, and it is decided again.
+        if self.has_learned(update, at) {
+            return Ok(());
+        }
         let recent = self.updates.iter().filter(|earlier| now < **earlier + UPDATE_WINDOW);
         if let Some(oldest) = recent.rev().nth(UPDATE_LIMIT - 1) {
             return Err(RateLimited { retry_after: (*oldest + UPDATE_WINDOW).since(now) });
@@ -231,6 +235,19 @@ impl UserRecord {
             self.own_activity.at = at;
         }
         Ok(())
+    }
+
+    /// Whether everything that the update names is known from just then.
+    fn has_learned(&self, update: &StatusUpdate, at: Timestamp) -> bool {
+        let status = update.status.map(|intent| (self.choice.at, self.choice.intent) == (at, intent));
+        let custom_status = update.custom_status.as_ref();
+        let custom_status = custom_status.map(|text| self.custom_status.at == at && self.custom_status.value == *text);
+        let own = self.own_activity.value.as_ref().map(|own| (own.kind, &own.name));
+        let activity = update.activity.as_ref().map(|activity| {
+            self.own_activity.at == at && own == activity.as_ref().map(|activity| (activity.kind, &activity.name))
+        });
+        let named = [status, custom_status, activity];
+        named.iter().any(Option::is_some) && named.iter().flatten().all(|known| *known)
     }
 
     /// The later choice wins; a late one may still tell that the current run of visible or invisible choices began

@@ -372,3 +372,15 @@ fn the_sixth_update_within_20_s_is_refused_changes_nothing_and_does_not_count() 
     let refused = user.tries(at(20), at(20), chooses(Intent::Idle)).unwrap_err();
     assert_eq!(refused, RateLimited { retry_after: Duration::from_secs(1) });
 }
+
+#[test]
+fn an_update_that_is_decided_again_is_neither_refused_nor_counted_twice() {
+    let mut user = User::unknown();
+    for second in 0..5 {
+        user.happens(at(second), chooses(if second < 4 { Intent::Idle } else { Intent::Dnd }));
+    }
+    let before = user.record.clone();
+    assert_eq!(user.tries(at(5), at(4), chooses(Intent::Dnd)), Ok(()));
+    user.record.settled_at = before.settled_at;
+    assert_eq!(user.record, before);
+}
