@@ -1,79 +1,159 @@
-//! Many users of one service, on a Redis that holds nothing else, and a clock that can be turned.
+//! Many users of one service in this process, over a store that holds nothing else, and a clock that is turned by hand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use presence::PresenceService;
+use futures::stream::{FuturesUnordered, StreamExt};
 use presence::clock::{Clock, StoreClock};
 use presence::domain::{Input, InputKind, Rules, SessionId, Timestamp, UserId};
 use presence::events::{Event, EventPublisher, PublishError};
 use presence::service::UserInput;
 use presence::store::{PresenceStore, RedisConfig, RedisStore, StoreError};
+use presence::{ErrorKind, PresenceService};
 use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
+use crate::population;
+use crate::stage::{Kept, Stage};
+
 /// How many inputs a batch has, as from a consumer.
 pub(crate) const BATCH: usize = 1000;
-/// How many batches are under way at once.
+/// How many batches are under way at once, if the store is quick enough.
 pub(crate) const AT_ONCE: usize = 4;
+/// A batch should not take longer: the store's deadline of a command is 500 ms, and a command waits for all before it.
+const IN_TIME: Duration = Duration::from_millis(150);
+
+/// A user and the one session that they have.
+pub(crate) type Member = (UserId, SessionId);
 
 /// The users, the service and the ways to look at it.
 pub(crate) struct Crowd {
     pub(crate) service: Arc<PresenceService>,
     pub(crate) redis: MultiplexedConnection,
-    pub(crate) users: Vec<(UserId, SessionId)>,
-    pub(crate) clock: Arc<AheadClock>,
-    pub(crate) told: Arc<AtomicU64>,
+    pub(crate) users: Vec<Member>,
+    pub(crate) clock: Arc<TurnedClock>,
+    /// Inputs that the store had no time for, and that were offered again.
+    again: AtomicU64,
 }
 
-/// The store's clock, some time ahead.
-pub(crate) struct AheadClock {
-    store: StoreClock,
-    ahead_ms: AtomicI64,
-}
+/// A clock that stands where it was turned to, so that nobody's time is up because a round took long.
+pub(crate) struct TurnedClock(AtomicI64);
 
-/// Counts what it is given.
-struct Counter(Arc<AtomicU64>);
+/// Takes every event, and tells nobody.
+struct Nobody;
 
 impl Crowd {
-    /// An empty Redis, and users whom nobody knows yet.
-    pub(crate) async fn gather(url: &str, users: usize) -> Self {
-        let client = redis::Client::open(url).unwrap();
-        let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-        redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+    /// An empty store, and users whom nobody knows yet. Nobody hears of events.
+    pub(crate) async fn gather(stage: &Stage, users: usize, kept: Kept) -> Self {
+        Self::with_publisher(stage, users, kept, Arc::new(Nobody)).await
+    }
+
+    /// The same with somebody else to carry the events.
+    pub(crate) async fn with_publisher(
+        stage: &Stage,
+        users: usize,
+        kept: Kept,
+        publisher: Arc<dyn EventPublisher>,
+    ) -> Self {
+        let redis = stage.empty(kept).await;
         let rules = Rules::default();
-        let config = RedisConfig { url: url.to_owned(), cluster: false, wait_replicas: 0 };
-        let store: Arc<dyn PresenceStore> = Arc::new(RedisStore::new(&config, rules).unwrap());
-        let clock = Arc::new(AheadClock { store: StoreClock::new(store.clone()), ahead_ms: AtomicI64::new(0) });
-        let told = Arc::new(AtomicU64::new(0));
-        let publisher = Arc::new(Counter(told.clone()));
+        let store = store(stage, rules);
+        let clock = Arc::new(TurnedClock(AtomicI64::new(store.time().await.unwrap().millis())));
         let service = Arc::new(PresenceService::with_clock(store, publisher, clock.clone(), rules));
-        let session = || Uuid::new_v4().to_string().parse().unwrap();
-        let users = (0..users).map(|_| (UserId::new(Uuid::new_v4()), session())).collect();
-        Self { service, redis, users, clock, told }
+        Self { service, redis, users: strangers(users), clock, again: AtomicU64::new(0) }
     }
 
-    /// Applies one input of each user, in batches.
-    pub(crate) async fn apply(&self, users: &[(UserId, SessionId)], kind: fn(&SessionId) -> InputKind) {
-        use futures::stream::{self, StreamExt};
+    /// Applies one input of each user, in batches. As many batches are under way as end in time, and what the store had
+    /// no time for is offered again, as a consumer does.
+    pub(crate) async fn apply(&self, users: &[Member], kind: fn(&SessionId) -> InputKind) {
         let at = self.service.now().await.unwrap();
-        let batches = users.chunks(BATCH).map(|chunk| async move {
-            let input = |(user_id, session): &(UserId, SessionId)| UserInput {
-                user_id: *user_id,
-                input: Input { at, kind: kind(session) },
-                traceparent: None,
-            };
-            let inputs: Vec<UserInput> = chunk.iter().map(input).collect();
-            for result in self.service.apply(&inputs).await {
-                result.unwrap();
-            }
-        });
-        stream::iter(batches).buffer_unordered(AT_ONCE).collect::<()>().await;
+        self.again.fetch_add(apply(&self.service, users, kind, at).await, Ordering::Relaxed);
     }
 
+    /// Everyone opens their connection.
     pub(crate) async fn open_all(&self) {
         self.apply(&self.users, opens).await;
+    }
+
+    /// Everyone is online, by a short cut.
+    pub(crate) async fn bring_online(&self) {
+        self.apply(&self.users[..1], opens).await;
+        population::copy(&self.redis, self.users[0].0, &self.users[1..]).await;
+    }
+
+    /// A sentence for the report if the store had no time for some inputs.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let again = self.again.load(Ordering::Relaxed);
+        (again > 0).then(|| format!("{again} inputs found the store too busy and were offered again."))
+    }
+}
+
+/// Users online in the store by its own clock, for a process to find: nobody is told of them.
+pub(crate) async fn open_online(stage: &Stage, users: &[Member], rules: Rules) {
+    let store = store(stage, rules);
+    let clock = Arc::new(StoreClock::new(store.clone()));
+    let service = PresenceService::with_clock(store, Arc::new(Nobody), clock, rules);
+    let at = service.now().await.unwrap();
+    apply(&service, &users[..1], opens, at).await;
+    population::copy(&stage.redis().await, users[0].0, &users[1..]).await;
+}
+
+/// So many users whom nobody knows. Their sessions have one name, which is each user's own affair.
+pub(crate) fn strangers(count: usize) -> Vec<Member> {
+    let session: SessionId = Uuid::new_v4().to_string().parse().unwrap();
+    (0..count).map(|_| (UserId::new(Uuid::new_v4()), session.clone())).collect()
+}
+
+fn store(stage: &Stage, rules: Rules) -> Arc<dyn PresenceStore> {
+    let config = RedisConfig { url: stage.servers.redis_url.clone(), cluster: false, wait_replicas: 0 };
+    Arc::new(RedisStore::new(&config, rules).unwrap())
+}
+
+/// How many inputs had to be offered again.
+async fn apply(service: &PresenceService, users: &[Member], kind: fn(&SessionId) -> InputKind, at: Timestamp) -> u64 {
+    let mut batches = users.chunks(BATCH);
+    let (mut under_way, mut allowed, mut again) = (FuturesUnordered::new(), AT_ONCE, 0);
+    loop {
+        while under_way.len() < allowed
+            && let Some(batch) = batches.next()
+        {
+            under_way.push(apply_batch(service, batch, kind, at));
+        }
+        let Some((took, refused)) = under_way.next().await else { return again };
+        allowed = if took > IN_TIME { (allowed / 2).max(1) } else { (allowed + 1).min(AT_ONCE) };
+        again += refused;
+    }
+}
+
+async fn apply_batch(
+    service: &PresenceService,
+    users: &[Member],
+    kind: fn(&SessionId) -> InputKind,
+    at: Timestamp,
+) -> (Duration, u64) {
+    let input = |(user_id, session): &Member| UserInput {
+        user_id: *user_id,
+        input: Input { at, kind: kind(session) },
+        traceparent: None,
+    };
+    let start = Instant::now();
+    let mut inputs: Vec<UserInput> = users.iter().map(input).collect();
+    let mut again = 0;
+    loop {
+        let results = service.apply(&inputs).await;
+        let refused = inputs.into_iter().zip(results).filter_map(|(input, result)| match result {
+            Ok(()) => None,
+            Err(error) if error.kind() == ErrorKind::Unavailable => Some(input),
+            Err(error) => unreachable!("an input that can't be decided: {error}"),
+        });
+        inputs = refused.collect();
+        if inputs.is_empty() {
+            return (start.elapsed(), again);
+        }
+        again += inputs.len() as u64;
+        assert!(again < 100 * users.len() as u64, "the store is away");
     }
 }
 
@@ -89,24 +169,22 @@ pub(crate) fn closes(session: &SessionId) -> InputKind {
     InputKind::Closed { session_id: session.clone(), abnormal: false }
 }
 
-impl AheadClock {
+impl TurnedClock {
     pub(crate) fn turn_ms(&self, by: i64) {
-        self.ahead_ms.fetch_add(by, Ordering::Relaxed);
+        self.0.fetch_add(by, Ordering::Relaxed);
     }
 }
 
 #[async_trait]
-impl Clock for AheadClock {
+impl Clock for TurnedClock {
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        let now = self.store.now().await?;
-        Ok(Timestamp::from_millis(now.millis() + self.ahead_ms.load(Ordering::Relaxed)))
+        Ok(Timestamp::from_millis(self.0.load(Ordering::Relaxed)))
     }
 }
 
 #[async_trait]
-impl EventPublisher for Counter {
+impl EventPublisher for Nobody {
     async fn publish(&self, events: &[Event]) -> Vec<Result<(), PublishError>> {
-        self.0.fetch_add(events.len() as u64, Ordering::Relaxed);
         events.iter().map(|_| Ok(())).collect()
     }
 

@@ -66,6 +66,26 @@ start_store() {
   redis_url=redis://127.0.0.1:$port
 }
 
+# start_bench_store DIR: the store of measurements: a Redis where there is one, for functions over TLS as well. Whether it
+# keeps anything is for each measurement to say. Sets $redis_url and the options $tls.
+start_bench_store() {
+  local dir=$1 port tls_port keys=$root/shared/tests/keys options=()
+  port=$(free_port)
+  tls=()
+  if [ -n "${REDIS_SERVER_BIN-}" ]; then
+    tls_port=$(free_port)
+    options=(--tls-port "$tls_port" --tls-auth-clients no --tls-cert-file "$keys/server.pem"
+      --tls-key-file "$keys/server.key.pem" --tls-ca-cert-file "$keys/ca.pem")
+    # shellcheck disable=SC2034 # for the script that sources this
+    tls=(--redis-tls-url "rediss://localhost:$tls_port" --tls-ca-file "$keys/ca.pem")
+  fi
+  mkdir -p "$dir"
+  start "${REDIS_SERVER_BIN:-$VALKEY_SERVER_BIN}" --bind 127.0.0.1 --port "$port" --dir "$dir" --appendonly no \
+    --save '' ${options[@]+"${options[@]}"} >"$dir/log" 2>&1
+  wait_until 10 "the store (see $dir/log)" store_is_ours "$port" "$started_pid" "$dir/log"
+  redis_url=redis://127.0.0.1:$port
+}
+
 # Whether the process that answers on the port is the one that was started: ports meet strangers.
 store_is_ours() {
   is_alive "$2" || die "the store ended at its start: $(tail -n 1 "$3")"
