@@ -160,7 +160,7 @@ async fn a_service_that_starts_before_its_servers_waits_for_them() {
     assert_unavailable(&service).await;
     store.restart().await;
     nats.restart().await;
-    let mut world = World { service, nats, store };
+    let mut world = World { service, nats, store, _others: Vec::new() };
     assert_ready(&world.service).await;
     world.online_user().await;
     assert!(world.service.process().is_alive());

@@ -16,8 +16,8 @@ pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) nats: Nats,
     pub(crate) store: Store,
-    /// Of a cluster, the other nodes.
-    others: Vec<Store>,
+    /// Of a cluster, the other nodes, for as long as the test runs.
+    pub(crate) _others: Vec<Store>,
 }
 
 impl World {
@@ -41,12 +41,12 @@ impl World {
         let (cluster, nats) = (Cluster::start().await, Nats::start(JetStream::On).await);
         let [store, others @ ..] = cluster.into_nodes();
         let world = Self::of(store, nats, |service| make(service.env("REDIS_CLUSTER", "on"))).await;
-        Self { others: others.into(), ..world }
+        Self { _others: others.into(), ..world }
     }
 
     async fn of(store: Store, nats: Nats, make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
         let service = make(Service::builder().store(&store).nats(&nats)).start().await;
-        Self { service, nats, store, others: Vec::new() }
+        Self { service, nats, store, _others: Vec::new() }
     }
 
     /// What a gateway tells of a session, now.
