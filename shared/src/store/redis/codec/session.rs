@@ -115,12 +115,11 @@ pub(super) fn parse_session(text: &str) -> Option<Session> {
             ("c", closes) => {
                 let mut moments = closes.split('/');
                 let at = moment_after(base, moments.next()?)?;
-                let mut optional =
-                    || {
-                        moments
-                            .next()
-                            .map(|text| if text.is_empty() { Some(None) } else { moment_after(base, text).map(Some) })
-                    };
+                let mut optional = || {
+                    moments
+                        .next()
+                        .map(|text| if text.is_empty() { Some(None) } else { moment_after(base, text).map(Some) })
+                };
                 session.closed = Some(Close { at, ended_at: optional()??, broke_at: optional()?? });
             }
             ("e", marks) => {
