@@ -89,7 +89,9 @@ impl Cluster {
     /// Lets something happen while the slots of these keys move from node to node, with all that is in them, as an
     /// operator's tool would move them. Counts the moves.
     pub async fn while_slots_move<T>(&self, keys: &[String], moves: &AtomicUsize, does: impl Future<Output = T>) -> T {
-        let connections = join_all(self.nodes.iter().map(Store::connect)).await;
+        let mut connections = join_all(self.nodes.iter().map(Store::connect)).await;
+        // To hand keys over may take a busy machine longer than other commands.
+        connections.iter_mut().for_each(|connection| connection.set_response_timeout(JOIN));
         let is_done = AtomicBool::new(false);
         let moving = async {
             for key in keys.iter().cycle() {

@@ -303,3 +303,41 @@ fn read_slots(slots: Value, asked: &Address) -> RedisResult<HashMap<Slot, Addres
     }
     Ok(owners)
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::cmd;
+
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn a_command_goes_where_its_first_key_is() {
+        let (mut plain, mut script) = (cmd("HGETALL"), cmd("EVALSHA"));
+        plain.arg("presence:user:a");
+        script.arg("digest").arg(2).arg("presence:user:a").arg("{presence:user:a}:profile").arg("argument");
+        assert_eq!(slot_of(&plain), Slot::for_key("presence:user:a"));
+        assert_eq!(slot_of(&script), slot_of(&plain));
+    }
+
+    #[test]
+    fn the_owner_of_a_range_is_its_primary_and_one_without_a_name_is_who_was_asked() {
+        let node = |host: Value, port| Value::Array(vec![host, Value::Int(port), text("id")]);
+        let range = |first, last, primary| {
+            Value::Array(vec![Value::Int(first), Value::Int(last), primary, node(text("replica"), 9)])
+        };
+        let slots = Value::Array(vec![
+            range(0, 1, node(text("one"), 1)),
+            range(2, 2, node(text(""), 2)),
+            range(3, 3, node(Value::Nil, 3)),
+        ]);
+        let owners = read_slots(slots, &("asked".into(), 4)).unwrap();
+        let owner = |slot| owners.get(&Slot::new(slot).unwrap()).map(|(host, port)| (&**host, *port));
+        let expected = [Some(("one", 1)), Some(("one", 1)), Some(("asked", 2)), Some(("asked", 3)), None];
+        assert_eq!([0, 1, 2, 3, 4].map(owner), expected);
+        assert!(read_slots(Value::Array(vec![Value::Array(Vec::new())]), &("asked".into(), 4)).is_err());
+    }
+}

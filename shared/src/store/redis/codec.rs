@@ -25,6 +25,16 @@ const SCHEMA: u32 = 1;
 /// What stands in [`keys::PENDING`] if no session can be renewed the short way once that is told.
 const NONE_RENEWABLE: &str = "1";
 
+/// The fields of a profile, of which those that say nothing are not written.
+pub(super) const PROFILE: [&str; 6] = [
+    keys::PROFILE_SCHEMA,
+    keys::PROFILE_VERSION,
+    keys::PROFILE_INTENT,
+    keys::PROFILE_CUSTOM_STATUS,
+    keys::PROFILE_LAST_SIGN,
+    keys::PROFILE_FROZEN,
+];
+
 /// The record as its hash is to be, but for the revision.
 pub(super) fn encode(record: &UserRecord, rules: &Rules) -> Fields {
     let mut fields = Fields::new();

@@ -72,7 +72,7 @@ impl RedisStore {
             let expires_at = codec::profile_expires_at(record, &self.rules);
             arguments.push(expires_at.map_or(0, Timestamp::millis).to_string());
             let profile = codec::encode_profile(record);
-            let absent = keys::PROFILE.into_iter().filter(|name| !profile.contains_key(*name));
+            let absent = codec::PROFILE.into_iter().filter(|name| !profile.contains_key(*name));
             let absent: Vec<String> = absent.map(str::to_owned).collect();
             arguments.push(absent.len().to_string());
             arguments.extend(absent);

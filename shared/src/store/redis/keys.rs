@@ -91,8 +91,6 @@ pub(super) const PROFILE_INTENT: &str = "intent";
 pub(super) const PROFILE_CUSTOM_STATUS: &str = "custom_status";
 pub(super) const PROFILE_LAST_SIGN: &str = "last_sign";
 pub(super) const PROFILE_FROZEN: &str = "last_seen_frozen";
-pub(super) const PROFILE: [&str; 6] =
-    [PROFILE_SCHEMA, PROFILE_VERSION, PROFILE_INTENT, PROFILE_CUSTOM_STATUS, PROFILE_LAST_SIGN, PROFILE_FROZEN];
 
 #[cfg(test)]
 mod tests {
