@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # what is set here is for the script that sources this
 # Starts and ends processes for the scripts: each by its own id, each on a free loopback port. Sourced after common.sh.
 
 started=() # process ids, the latest last
@@ -76,7 +76,6 @@ start_bench_store() {
     tls_port=$(free_port)
     options=(--tls-port "$tls_port" --tls-auth-clients no --tls-cert-file "$keys/server.pem"
       --tls-key-file "$keys/server.key.pem" --tls-ca-cert-file "$keys/ca.pem")
-    # shellcheck disable=SC2034 # for the script that sources this
     tls=(--redis-tls-url "rediss://localhost:$tls_port" --tls-ca-file "$keys/ca.pem")
   fi
   mkdir -p "$dir"
@@ -153,7 +152,6 @@ start_bridge() {
   AWS_ENDPOINT_URL_LAMBDA=$1 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local \
     AWS_EC2_METADATA_DISABLED=true ADMIN_ADDR=127.0.0.1:$probes start "$target_dir/debug/presence-bridge"
   bridge_pid=$started_pid
-  # shellcheck disable=SC2034 # for the script that sources this
   bridge_url=http://127.0.0.1:$probes
   wait_until 30 "the bridge to be ready" bridge_is_ready "$probes"
 }

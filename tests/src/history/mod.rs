@@ -1,5 +1,5 @@
 //! What happened to a service and what was seen of it, written down by those who did it and saw it, and the judgement of
-//! it afterwards. A history is plain data: [`check`] is a pure function of it, and its own tests give it histories that
+//! it afterwards. A history is plain data: [`check()`] is a pure function of it, and its own tests give it histories that
 //! are wrong in one thing each.
 
 mod check;
