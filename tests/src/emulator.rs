@@ -5,18 +5,22 @@ use std::process::Command;
 
 use bytes::Bytes;
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binaries::{ours, profile_dir, tool, variable, workspace};
 use crate::port::free_port;
 use crate::process::Process;
-use crate::{Api, Nats, Store};
+use crate::{Api, Nats, Store, User};
 
 /// What the emulator's cargo must have as the cargo that ran this test had it, to find everything built. What cargo told
 /// this test about itself must not reach it: build scripts look at that, and would run again.
 const BUILD_VARIABLES: [&str; 7] =
     ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_INCREMENTAL", "RUSTFLAGS"];
+
+/// The functions that take messages of NATS.
+const MESSAGE_FUNCTIONS: [&str; 5] =
+    ["connection-opened", "connection-closed", "heartbeat-received", "voice-session-created", "voice-session-ended"];
 
 /// A running emulator: every function of the workspace behind the router of the root manifest. It is an [`Api`].
 pub struct Emulator {
@@ -62,6 +66,19 @@ impl Emulator {
         let request = Request::post(path).body(Bytes::from(event.to_string())).unwrap();
         let answer = self.send(request).await;
         (answer.status, answer.json())
+    }
+
+    /// Starts the functions that take messages and those that set and read a status, which takes seconds where much else
+    /// runs: before anything depends on time.
+    pub async fn warm_up(&self) {
+        for function in MESSAGE_FUNCTIONS {
+            let answer = self.invoke(function, &json!({ "Records": [] })).await;
+            assert_eq!(answer, (200, json!({ "batchItemFailures": [] })), "{function}");
+        }
+        let user = User::new();
+        assert_eq!(self.get_openly(&format!("/presence/{}", user.id())).await.status, 401);
+        let update = Request::post("/presence/status").body(Bytes::new()).unwrap();
+        assert_eq!(self.send(update).await.status, 401);
     }
 
     /// Everything it and its functions logged so far.

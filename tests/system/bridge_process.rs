@@ -55,6 +55,7 @@ async fn until_status(api: &Api, user: &User, status: &str) {
 #[tokio::test]
 async fn messages_of_nats_reach_the_functions_and_silence_is_told() {
     let world = World::with(&[("HEARTBEAT_INTERVAL", "5"), ("HEARTBEAT_TIMEOUT", "8")]).await;
+    world.emulator.warm_up().await;
     let mut events = world.nats.events().await;
     let (user, silent) = (User::new(), User::new());
 

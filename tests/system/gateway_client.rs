@@ -57,6 +57,7 @@ async fn a_python_client_hears_of_silence_from_the_service() {
 async fn tell_functions(stories: Stories, variables: &[(&str, &str)]) {
     let (store, nats) = (Store::start().await, Nats::start(JetStream::On).await);
     let emulator = Emulator::start_with(&store, &nats, variables).await;
+    emulator.warm_up().await;
     let bridge = Service::bridge_to(&emulator).store(&store).nats(&nats).envs(variables).start().await;
     tell(stories, &emulator.url(), &nats).await;
     drop(bridge);
