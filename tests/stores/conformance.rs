@@ -14,23 +14,7 @@ use presence::{ErrorKind, Sweeper};
 use presence_tests::{Store, now_ms};
 use uuid::Uuid;
 
-use crate::world::{World, on_each_store};
-
-fn somebody() -> UserId {
-    UserId::new(Uuid::new_v4())
-}
-
-fn opens(id: &str) -> InputKind {
-    InputKind::Opened { session_id: id.parse().unwrap(), platform: None, status: None }
-}
-
-fn closes(id: &str) -> InputKind {
-    InputKind::Closed { session_id: id.parse().unwrap(), abnormal: false }
-}
-
-fn beats(id: &str) -> InputKind {
-    InputKind::Heartbeat { session_id: id.parse().unwrap(), platform: None }
-}
+use crate::world::{World, beats, closes, on_each_store, opens, somebody};
 
 fn chooses(intent: Intent) -> StatusUpdate {
     StatusUpdate { status: Some(intent), ..StatusUpdate::default() }

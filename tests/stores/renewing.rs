@@ -7,24 +7,11 @@ use presence::service::UserInput;
 use presence::store::{Change, Committed, Ending, Heartbeat, Index, Loaded, StoreError, shard_of};
 use presence_tests::Store;
 use redis::AsyncCommands;
-use uuid::Uuid;
 
-use crate::world::{World, on_each_store};
+use crate::world::{World, closes, on_each_store, opens, somebody};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(45);
-
-fn somebody() -> UserId {
-    UserId::new(Uuid::new_v4())
-}
-
-fn opens(id: &str) -> InputKind {
-    InputKind::Opened { session_id: id.parse().unwrap(), platform: None, status: None }
-}
-
-fn closes(id: &str) -> InputKind {
-    InputKind::Closed { session_id: id.parse().unwrap(), abnormal: false }
-}
 
 fn beat(user_id: UserId, id: &str, at: Timestamp) -> Heartbeat {
     Heartbeat { user_id, session_id: id.parse().unwrap(), at }

@@ -14,7 +14,7 @@ use presence_tests::{Fault, Proxy, Store, eventually, now_ms};
 use redis::AsyncCommands;
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::world::{World, beats, opens, somebody};
 
 const TIMEOUT: Duration = Duration::from_secs(45);
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -28,12 +28,16 @@ fn world_at(server: &Store, port: u16) -> World {
     World::over(Arc::new(store), Timestamp::from_millis(now_ms()))
 }
 
-fn world_on(server: &Store) -> World {
-    world_at(server, server.port())
+/// A world whose way to its server may break.
+async fn behind_a_proxy() -> (Store, Proxy, World) {
+    let server = Store::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let world = world_at(&server, proxy.port());
+    (server, proxy, world)
 }
 
-fn somebody() -> UserId {
-    UserId::new(Uuid::new_v4())
+fn world_on(server: &Store) -> World {
+    world_at(server, server.port())
 }
 
 /// A user of the first shard.
@@ -43,19 +47,11 @@ fn somebody_of_one_shard() -> UserId {
     UserId::new(Uuid::from_bytes(bytes))
 }
 
-fn opens() -> InputKind {
-    InputKind::Opened { session_id: "a".parse().unwrap(), platform: None, status: None }
-}
-
-fn beats() -> InputKind {
-    InputKind::Heartbeat { session_id: "a".parse().unwrap(), platform: None }
-}
-
 /// Many users who come online at this moment, one session each.
 async fn all_open(world: &World, users: &[UserId]) {
     let opens = |user: &UserId| UserInput {
         user_id: *user,
-        input: Input { at: world.now(), kind: opens() },
+        input: Input { at: world.now(), kind: opens("a") },
         traceparent: None,
     };
     let inputs: Vec<UserInput> = users.iter().map(opens).collect();
@@ -94,11 +90,9 @@ async fn outage(world: &World, proxy: &Proxy, meanwhile: impl AsyncFn()) {
 
 #[tokio::test]
 async fn after_an_outage_nobody_is_told_offline_for_one_interval_by_any_sweeper() {
-    let server = Store::start().await;
-    let proxy = Proxy::to(server.port()).await;
-    let world = world_at(&server, proxy.port());
+    let (_server, proxy, world) = behind_a_proxy().await;
     let user = somebody();
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     world.told.take();
     world.turn(TIMEOUT);
     outage(&world, &proxy, async || {}).await;
@@ -120,16 +114,14 @@ async fn after_an_outage_nobody_is_told_offline_for_one_interval_by_any_sweeper(
 
 #[tokio::test]
 async fn after_an_outage_a_heartbeat_that_is_earlier_than_every_sweep_holds_expiries_itself() {
-    let server = Store::start().await;
-    let proxy = Proxy::to(server.port()).await;
-    let world = world_at(&server, proxy.port());
+    let (_server, proxy, world) = behind_a_proxy().await;
     let (returning, staying_away) = (somebody(), somebody());
     all_open(&world, &[returning, staying_away]).await;
     world.told.take();
     world.turn(TIMEOUT + Duration::from_secs(1));
     outage(&world, &proxy, async || {}).await;
 
-    world.happens(returning, beats()).await;
+    world.happens(returning, beats("a")).await;
     assert_eq!(told(&world), [(returning, "online".to_owned())], "as returned, and not as gone");
     let held = world.sweeper.tick().await.unwrap();
     assert_eq!((held.expired, held.held_until), (0, Some(world.now() + INTERVAL)));
@@ -140,14 +132,12 @@ async fn after_an_outage_a_heartbeat_that_is_earlier_than_every_sweep_holds_expi
 
 #[tokio::test]
 async fn inputs_that_find_the_store_away_know_of_the_outage_without_a_sweeper() {
-    let server = Store::start().await;
-    let proxy = Proxy::to(server.port()).await;
-    let world = world_at(&server, proxy.port());
+    let (_server, proxy, world) = behind_a_proxy().await;
     let user = somebody();
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     world.told.take();
     world.turn(TIMEOUT + Duration::from_secs(1));
-    let input = UserInput { user_id: user, input: Input { at: world.now(), kind: beats() }, traceparent: None };
+    let input = UserInput { user_id: user, input: Input { at: world.now(), kind: beats("a") }, traceparent: None };
     proxy.set(Fault::Reset);
     let since = Instant::now();
     eventually("the outage to be long enough", 4 * OUTAGE, async || {
@@ -165,11 +155,9 @@ async fn inputs_that_find_the_store_away_know_of_the_outage_without_a_sweeper() 
 
 #[tokio::test]
 async fn a_blip_of_the_store_holds_nothing() {
-    let server = Store::start().await;
-    let proxy = Proxy::to(server.port()).await;
-    let world = world_at(&server, proxy.port());
+    let (_server, proxy, world) = behind_a_proxy().await;
     let user = somebody();
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     world.told.take();
     world.turn(TIMEOUT);
     proxy.set(Fault::Reset);
@@ -186,7 +174,7 @@ async fn a_sweeper_that_alone_was_cut_off_holds_up_nobody() {
     let proxy = Proxy::to(server.port()).await;
     let (cut_off, other) = (world_at(&server, proxy.port()), world_on(&server));
     let user = somebody();
-    cut_off.happens(user, opens()).await;
+    cut_off.happens(user, opens("a")).await;
     outage(&cut_off, &proxy, async || {
         other.sweeper.tick().await.unwrap();
     })
@@ -210,7 +198,7 @@ async fn one_who_returns_while_expiries_are_held_is_told_as_returned_and_never_a
     assert_eq!(gone.status, Status::Offline);
 
     world.turn(Duration::from_secs(10));
-    world.happens(returning, beats()).await;
+    world.happens(returning, beats("a")).await;
     let back = world.service.presence(somebody(), returning).await.unwrap();
     assert!(before < gone.version && gone.version < back.version, "whoever read in between learns of the return");
     assert_eq!(told(&world), [(returning, "online".to_owned())]);
@@ -225,7 +213,7 @@ async fn one_who_lost_two_sessions_and_does_not_return_is_told_offline_also_whil
     let server = Store::start().await;
     let world = world_on(&server);
     let user = somebody();
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     world.turn(Duration::from_millis(1));
     let (session_id, platform) = ("b".parse().unwrap(), Some(Platform::Mobile));
     world.happens(user, InputKind::Opened { session_id, platform, status: None }).await;
@@ -243,7 +231,7 @@ async fn what_is_pending_is_told_while_expiries_are_held_and_ends_nobody() {
     let world = world_on(&server);
     let user = somebody();
     world.told.set_away(true);
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     world.turn(TIMEOUT);
     world.store.hold(world.now() + INTERVAL).await.unwrap();
     world.told.set_away(false);
@@ -262,7 +250,7 @@ async fn an_expiry_that_a_crash_kept_from_the_index_is_found_by_its_reminder() {
     let world = world_on(&server);
     let user = somebody();
     world.told.set_away(true);
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     world.told.set_away(false);
     // As if the process had died between the commit and what comes after it.
     let deadlines = format!("presence:deadlines:{}", shard_of(user));
@@ -280,7 +268,7 @@ async fn a_user_whose_hash_is_gone_is_told_offline_at_the_deadline() {
     let server = Store::start().await;
     let world = world_on(&server);
     let user = somebody();
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     let opened_at = world.now();
     world.told.take();
     let deleted: usize = server.connect().await.del(format!("presence:user:{user}")).await.unwrap();
@@ -303,7 +291,7 @@ async fn a_store_that_was_emptied_is_healed_by_the_next_heartbeat() {
     let server = Store::start().await;
     let world = world_on(&server);
     let user = somebody();
-    world.happens(user, opens()).await;
+    world.happens(user, opens("a")).await;
     let before = world.service.presence(user, user).await.unwrap();
     world.told.take();
     redis::cmd("FLUSHALL").exec_async(&mut server.connect().await).await.unwrap();
@@ -311,7 +299,7 @@ async fn a_store_that_was_emptied_is_healed_by_the_next_heartbeat() {
     assert_eq!(world.sweeper.tick().await.unwrap(), Swept::default(), "nobody is left to tell of");
 
     world.turn(INTERVAL);
-    world.happens(user, beats()).await;
+    world.happens(user, beats("a")).await;
     let after = world.service.presence(user, user).await.unwrap();
     assert_eq!(after.status, Status::Online);
     assert!(after.version > before.version, "no version is used twice");

@@ -12,6 +12,7 @@ use presence::service::UserInput;
 use presence::store::{MemoryStore, PresenceStore, RedisConfig, RedisStore, StoreError};
 use presence::{PresenceService, Sweeper};
 use presence_tests::{Cluster, Store, now_ms};
+use uuid::Uuid;
 
 /// Runs a story in a world of each store.
 pub(crate) async fn on_each_store(story: impl AsyncFn(&World)) {
@@ -19,6 +20,26 @@ pub(crate) async fn on_each_store(story: impl AsyncFn(&World)) {
     story(&World::over(Arc::new(MemoryStore::new(Rules::default())), start)).await;
     story(&World::on(&Store::start().await)).await;
     story(&World::on_cluster(&Cluster::start().await)).await;
+}
+
+/// A user whom nobody knows yet.
+pub(crate) fn somebody() -> UserId {
+    UserId::new(Uuid::new_v4())
+}
+
+/// A session's connection opens.
+pub(crate) fn opens(id: &str) -> InputKind {
+    InputKind::Opened { session_id: id.parse().unwrap(), platform: None, status: None }
+}
+
+/// A session's connection closes in good order.
+pub(crate) fn closes(id: &str) -> InputKind {
+    InputKind::Closed { session_id: id.parse().unwrap(), abnormal: false }
+}
+
+/// A session gives a sign of life.
+pub(crate) fn beats(id: &str) -> InputKind {
+    InputKind::Heartbeat { session_id: id.parse().unwrap(), platform: None }
 }
 
 /// A service and everything around it.

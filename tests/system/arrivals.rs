@@ -87,6 +87,24 @@ impl Arrivals {
     }
 }
 
+/// What [`a_hundred_with_poison`] publishes among the others.
+pub(crate) const POISON: &str = r#"{"user_id":"nobody","secret":"kept"}"#;
+
+/// Ninety-nine users come online, and among their messages is one that nobody can read.
+pub(crate) async fn a_hundred_with_poison(nats: &Nats) -> Vec<User> {
+    let users: Vec<User> = (0..99).map(|_| User::new()).collect();
+    let client = nats.connect().await;
+    for (number, user) in users.iter().enumerate() {
+        if number == 40 {
+            client.publish(OPENED, POISON.into()).await.unwrap();
+        }
+        let message = json!({ "user_id": user.id(), "session_id": "first" });
+        client.publish(OPENED, message.to_string().into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    users
+}
+
 /// Waits until everyone is read online. A host that has just been broken may refuse a while.
 pub(crate) async fn until_online(api: &Api, users: &[User]) {
     let everyone: Vec<&User> = users.iter().collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use presence_tests::{Api, Emulator, Event, JetStream, Nats, Service, Store, User, eventually, seen};
 use serde_json::{Value, json};
 
-use crate::arrivals::until_online;
+use crate::arrivals::{POISON, a_hundred_with_poison, until_online};
 use crate::world::SOON;
 
 const OPENED: &str = "gateway.connection.opened";
@@ -95,17 +95,7 @@ async fn messages_of_nats_reach_the_functions_and_silence_is_told() {
 #[tokio::test]
 async fn one_poison_message_among_a_hundred_is_kept_whole_and_the_functions_do_the_others() {
     let world = World::with(&[]).await;
-    let users: Vec<User> = (0..99).map(|_| User::new()).collect();
-    let poison = r#"{"user_id":"nobody","secret":"kept"}"#;
-    let client = world.nats.connect().await;
-    for (number, user) in users.iter().enumerate() {
-        if number == 40 {
-            client.publish(OPENED, poison.into()).await.unwrap();
-        }
-        let message = json!({ "user_id": user.id(), "session_id": "first" });
-        client.publish(OPENED, message.to_string().into()).await.unwrap();
-    }
-    client.flush().await.unwrap();
+    let users = a_hundred_with_poison(&world.nats).await;
     until_online(&world.emulator, &users).await;
     let letters = eventually("a dead letter", LONG, async || {
         let letters = world.nats.stream("PRESENCE_DLQ").await;
@@ -113,7 +103,7 @@ async fn one_poison_message_among_a_hundred_is_kept_whole_and_the_functions_do_t
     })
     .await;
     let kept: Vec<_> = letters.iter().map(|letter| (letter.subject.as_str(), letter.payload.as_str())).collect();
-    assert_eq!(kept, [("presence.dlq.connection-opened", poison)]);
+    assert_eq!(kept, [("presence.dlq.connection-opened", POISON)]);
     world.emulator.stop().await;
 }
 

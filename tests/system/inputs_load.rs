@@ -3,7 +3,7 @@
 use presence_tests::{Api, JetStream, Service, User, eventually, now_ms, seen};
 use serde_json::{Value, json};
 
-use crate::arrivals::until_online;
+use crate::arrivals::{POISON, a_hundred_with_poison, until_online};
 use crate::world::{SOON, World, millis};
 
 const OPENED: &str = "gateway.connection.opened";
@@ -14,21 +14,11 @@ async fn one_poison_message_among_a_hundred_is_kept_whole_and_the_others_count()
     for jetstream in [JetStream::On, JetStream::Off] {
         let world = World::on(jetstream, |service| service).await;
         let mut letters = world.nats.subscribe("presence.dlq.>").await;
-        let users: Vec<User> = (0..99).map(|_| User::new()).collect();
-        let poison = r#"{"user_id":"nobody","secret":"kept"}"#;
-        let client = world.nats.connect().await;
-        for (number, user) in users.iter().enumerate() {
-            if number == 40 {
-                client.publish(OPENED, poison.into()).await.unwrap();
-            }
-            let message = json!({ "user_id": user.id(), "session_id": "first" });
-            client.publish(OPENED, message.to_string().into()).await.unwrap();
-        }
-        client.flush().await.unwrap();
+        let users = a_hundred_with_poison(&world.nats).await;
         until_online(&world.service, &users).await;
         let letter = letters.next().await;
         assert_eq!(letter.subject, "presence.dlq.connection-opened");
-        assert_eq!(letter.payload, poison);
+        assert_eq!(letter.payload, POISON);
         assert_eq!(letter.header("Dlq-Reason"), Some("user_id: a user id is a hyphenated UUID"));
         world.settle().await;
         assert!(letters.so_far().await.is_empty(), "{jetstream:?}: once");
