@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 pub(super) use self::session::fixed;
-use self::session::{encode_session, parse_session};
+use self::session::{WIDTH, encode_session, parse_session};
 use super::keys;
 use crate::domain::{
     ActivityKind, ActivityName, Choice, CustomStatus, Intent, Pending, Rules, RunningActivity, Session, SessionId,
@@ -337,12 +337,17 @@ fn latest_and_earlier<T>(mut list: Vec<T>) -> Option<(T, Vec<T>)> {
 }
 
 fn parse_moment(text: &str) -> Option<Timestamp> {
-    text.parse().ok().filter(|millis| *millis >= 0).map(Timestamp::from_millis)
+    moment(text.parse().ok()?)
 }
 
 /// The moment so many milliseconds after another, or before it.
 fn moment_after(first: Timestamp, millis: &str) -> Option<Timestamp> {
-    first.millis().checked_add(millis.parse().ok()?).map(Timestamp::from_millis)
+    moment(first.millis().checked_add(millis.parse().ok()?)?)
+}
+
+/// A moment that a session's field has the width for: what was read can be written again, in any place.
+fn moment(millis: i64) -> Option<Timestamp> {
+    (0..10_i64.pow(WIDTH as u32)).contains(&millis).then(|| Timestamp::from_millis(millis))
 }
 
 /// Reads fields, and says of one that can't be read which it is: never what it holds.

@@ -3,8 +3,8 @@
 use super::{moment_after, parse_moment};
 use crate::domain::{Close, Mark, MarkKind, Platform, Session, Timestamp};
 
-/// The digits of a moment until the year 2286.
-const WIDTH: usize = 13;
+/// The digits of a moment until the year 2286, which is the latest that [`parse_moment`] reads.
+pub(super) const WIDTH: usize = 13;
 
 /// The letter of the platform, then the heartbeat, the one before it and since when the session lives, each as
 /// [`fixed`]; and for what is unusual `,o<opened>` or `,a` (adopted), `,c<closed>/<ended>/<broke>` and
