@@ -1,41 +1,28 @@
 //! The connection to NATS, and what can be sent over it right now.
 
+mod connection;
+mod keeper;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::connection::State;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, Request};
-use tokio::sync::{Notify, Semaphore, watch};
+use async_nats::{Client, Request};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use uuid::Uuid;
 
-use super::servers::{Credentials, NatsServers};
-use super::streams::{self, Found, Streams};
+use self::connection::{Condition, LOOK_AGAIN, Signals, client, condition, generation, wait_until_up};
+use self::keeper::{INSPECT_PAUSE, Keeper, Known, TROUBLE_INTERVAL};
+use super::servers::NatsServers;
+use super::streams::Streams;
 
-/// An unanswered ping is followed by two more before the link counts as dead: 15 s, not the library's 3 minutes.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-const CONNECTION_TIMEOUT: Duration = Duration::from_millis(800);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest pause between two attempts to connect.
-const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// How many messages of all callers may wait for their acknowledgement.
 pub(super) const IN_FLIGHT: usize = 4096;
-
-/// The client library tells of a change a moment before it shows it: whoever waits looks again after this.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// A long-running host looks after its streams this often, and for a JetStream that was not there.
-const INSPECT_INTERVAL: Duration = Duration::from_secs(15);
-/// After trouble it looks again this often.
-const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest time between two looks, however often senders ask for one.
-const INSPECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -76,14 +63,6 @@ pub(super) enum Transport {
     Unusable(String),
 }
 
-/// What is known of the server at the other end of one connection. The next connection may find another server there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
-    /// Of which connection, counted from 1.
-    generation: u64,
-    transport: Transport,
-}
-
 /// A connection to NATS that is made in the background, and made again whenever it breaks. Clones share it; it ends
 /// with the last of them.
 #[derive(Clone)]
@@ -101,28 +80,6 @@ struct Shared {
     keeper: AbortHandle,
 }
 
-/// What the client library's events tell the rest.
-#[derive(Default)]
-struct Signals {
-    /// Something about the connection changed.
-    changed: watch::Sender<()>,
-    /// An attempt to connect failed, and none has succeeded since.
-    refused: AtomicBool,
-    /// Someone wants the server looked at.
-    inspect: Notify,
-    /// How often subscribers may have missed something.
-    gaps: watch::Sender<u64>,
-}
-
-/// Whether there is a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Up,
-    /// The first attempt is under way.
-    Connecting,
-    Down,
-}
-
 impl NatsLink {
     /// Starts to connect and returns at once: NATS may be away, now and later. Needs a tokio runtime.
     pub async fn connect(options: NatsOptions) -> Result<Self, async_nats::ConnectError> {
@@ -137,20 +94,7 @@ impl NatsLink {
             .max_ack_inflight(4 * IN_FLIGHT)
             .build(client.clone());
 
-        let unknown = Transport::Unusable("the server was not asked yet".to_owned());
-        let (known_sender, known) = watch::channel(Known { generation: 0, transport: unknown });
-        let keeper = Keeper {
-            client: client.clone(),
-            jetstream: jetstream.clone(),
-            streams: options.streams,
-            grace: options.jetstream_grace,
-            signals: signals.clone(),
-            known: known_sender,
-            had_jetstream: false,
-            gone_since: None,
-            notes: Vec::new(),
-        };
-        let keeper = tokio::spawn(keeper.run()).abort_handle();
+        let (known, keeper) = Keeper::start(client.clone(), jetstream.clone(), &options, signals.clone());
         let in_flight = Semaphore::new(IN_FLIGHT);
         let shared = Shared { client, jetstream, known, signals, in_flight, keeper };
         Ok(Self { shared: Arc::new(shared) })
@@ -270,179 +214,5 @@ impl fmt::Debug for NatsLink {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.keeper.abort();
-    }
-}
-
-async fn client(options: &NatsOptions, signals: Arc<Signals>) -> Result<Client, async_nats::ConnectError> {
-    let mut connect = ConnectOptions::new()
-        .name(&options.name)
-        .ping_interval(PING_INTERVAL)
-        .connection_timeout(CONNECTION_TIMEOUT)
-        .request_timeout(Some(REQUEST_TIMEOUT))
-        .reconnect_delay_callback(reconnect_delay)
-        .require_tls(options.servers.tls_required())
-        .retry_on_initial_connect()
-        .event_callback(move |event| {
-            signals.take(&event);
-            std::future::ready(())
-        });
-    if let Some(authorities) = &options.authorities {
-        connect = connect.add_root_certificates(authorities.clone());
-    }
-    connect = match options.servers.credentials() {
-        None => connect,
-        Some(Credentials::Token(token)) => connect.token(token.clone()),
-        Some(Credentials::User { name, password }) => connect.user_and_password(name.clone(), password.clone()),
-    };
-    connect.connect(options.servers.addresses()).await
-}
-
-/// At once, then doubling, each time between half and the whole of it: a thousand functions lost the same server.
-fn reconnect_delay(attempts: usize) -> Duration {
-    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
-    if doublings == 0 {
-        return Duration::ZERO;
-    }
-    let longest = (Duration::from_millis(2) * 2_u32.pow(doublings)).min(RECONNECT_DELAY);
-    let share = f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;
-    longest.mul_f64(0.5 + 0.5 * share)
-}
-
-impl Signals {
-    fn take(&self, event: &async_nats::Event) {
-        use async_nats::Event;
-        match event {
-            Event::Connected => {
-                self.refused.store(false, Ordering::Relaxed);
-                tracing::info!("connected to NATS");
-                self.inspect.notify_one();
-                self.gaps.send_modify(|gaps| *gaps += 1);
-            }
-            Event::Disconnected => tracing::warn!("connection to NATS lost"),
-            Event::ClientError(error) => {
-                if !self.refused.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "NATS can't be reached; trying on");
-                }
-            }
-            Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
-            Event::SlowConsumer(_) => {
-                tracing::warn!("NATS messages dropped: too slow to take them");
-                self.gaps.send_modify(|gaps| *gaps += 1);
-            }
-            Event::LameDuckMode | Event::Draining | Event::Closed => {}
-        }
-        self.changed.send_replace(());
-    }
-}
-
-fn generation(client: &Client) -> u64 {
-    client.statistics().connects.load(Ordering::Relaxed)
-}
-
-fn condition(client: &Client, signals: &Signals) -> Condition {
-    match client.connection_state() {
-        State::Connected => Condition::Up,
-        State::Pending if !signals.refused.load(Ordering::Relaxed) => Condition::Connecting,
-        State::Pending | State::Disconnected => Condition::Down,
-    }
-}
-
-async fn wait_until_up(client: &Client, signals: &Signals, deadline: Instant, patient: bool) -> Result<(), String> {
-    let mut changed = signals.changed.subscribe();
-    loop {
-        match condition(client, signals) {
-            Condition::Up => return Ok(()),
-            Condition::Down if !patient => return Err("NATS can't be reached".to_owned()),
-            _ if Instant::now() >= deadline => return Err("NATS can't be reached in time".to_owned()),
-            _ => {}
-        }
-        let _ = timeout_at(deadline.min(Instant::now() + LOOK_AGAIN), changed.changed()).await;
-    }
-}
-
-/// Looks at the server after each connection, when senders ask for it, and now and then.
-struct Keeper {
-    client: Client,
-    jetstream: Context,
-    streams: Streams,
-    grace: Duration,
-    signals: Arc<Signals>,
-    known: watch::Sender<Known>,
-    had_jetstream: bool,
-    /// Since when a JetStream that was there is not.
-    gone_since: Option<Instant>,
-    /// What was last said about the streams, so that it is said once.
-    notes: Vec<String>,
-}
-
-impl Keeper {
-    async fn run(mut self) {
-        loop {
-            let _ = timeout(self.interval(), self.signals.inspect.notified()).await;
-            // Patient: the event of a connection comes a moment before its state.
-            let soon = Instant::now() + TROUBLE_INTERVAL;
-            if wait_until_up(&self.client, &self.signals, soon, true).await.is_ok() {
-                let generation = generation(&self.client);
-                let found = streams::inspect(&self.jetstream, self.streams).await;
-                self.settle(generation, found);
-                tokio::time::sleep(INSPECT_PAUSE).await;
-            }
-        }
-    }
-
-    fn interval(&self) -> Duration {
-        match (&self.known.borrow().transport, self.streams) {
-            (Transport::Unusable(_), _) => TROUBLE_INTERVAL,
-            // A function looks after nothing: its process is frozen between two invocations.
-            (Transport::JetStream, Streams::Expect) => Duration::from_secs(3600),
-            (Transport::JetStream | Transport::Core, _) => INSPECT_INTERVAL,
-        }
-    }
-
-    fn settle(&mut self, generation: u64, found: Found) {
-        let transport = match found {
-            Found::Streams { notes } => {
-                self.had_jetstream = true;
-                self.gone_since = None;
-                if notes != self.notes {
-                    notes.iter().for_each(|note| tracing::warn!("{note}"));
-                    self.notes = notes;
-                }
-                Transport::JetStream
-            }
-            Found::NoJetStream => self.without_jetstream(),
-            Found::Trouble(reason) => Transport::Unusable(reason),
-        };
-        let before = self.known.send_replace(Known { generation, transport: transport.clone() });
-        if before.transport != transport {
-            match transport {
-                Transport::JetStream => tracing::info!("events are kept by JetStream"),
-                Transport::Core => tracing::warn!("NATS has no JetStream: events reach only those who listen"),
-                Transport::Unusable(reason) => tracing::warn!(reason, "JetStream can't be used; trying on"),
-            }
-        }
-    }
-
-    fn without_jetstream(&mut self) -> Transport {
-        if !self.had_jetstream {
-            return Transport::Core;
-        }
-        let since = *self.gone_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < self.grace { Transport::Unusable("JetStream is away".to_owned()) } else { Transport::Core }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reconnects_are_quick_at_first_then_spread_and_never_far_apart() {
-        assert_eq!(reconnect_delay(1), Duration::ZERO);
-        for attempts in [2, 5, 11, usize::MAX] {
-            let delays: Vec<Duration> = (0..200).map(|_| reconnect_delay(attempts)).collect();
-            assert!(delays.iter().all(|delay| !delay.is_zero() && *delay <= RECONNECT_DELAY), "{attempts}");
-            assert!(delays.iter().min() < delays.iter().max(), "{attempts}");
-        }
     }
 }
