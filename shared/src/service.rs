@@ -258,7 +258,7 @@ impl PresenceService {
         let mut places = Vec::new();
         let mut heartbeats = Vec::new();
         for (place, input) in inputs.iter().enumerate() {
-            if let InputKind::Heartbeat { session_id, .. } = &input.input.kind
+            if let InputKind::Heartbeat { session_id, platform } = &input.input.kind
                 && !others.contains(&input.user_id)
             {
                 let at = input.input.at.min(now);
@@ -267,7 +267,8 @@ impl PresenceService {
                     continue;
                 }
                 places.push(place);
-                heartbeats.push(Heartbeat { user_id: input.user_id, session_id: session_id.clone(), at });
+                let (user_id, session_id, platform) = (input.user_id, session_id.clone(), *platform);
+                heartbeats.push(Heartbeat { user_id, session_id, platform, at });
             }
         }
         if heartbeats.is_empty() {

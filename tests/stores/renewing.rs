@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use presence::domain::{Input, InputKind, Timestamp, UserId};
+use presence::domain::{Input, InputKind, Platform, Timestamp, UserId};
 use presence::service::UserInput;
 use presence::store::{Change, Committed, Ending, Heartbeat, Index, Loaded, StoreError, shard_of};
 use presence_tests::Store;
 use redis::AsyncCommands;
 
-use crate::world::{World, closes, on_each_store, opens, somebody};
+use crate::world::{World, beats, closes, on_each_store, opens, somebody};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(45);
 
 fn beat(user_id: UserId, id: &str, at: Timestamp) -> Heartbeat {
-    Heartbeat { user_id, session_id: id.parse().unwrap(), at }
+    Heartbeat { user_id, session_id: id.parse().unwrap(), platform: None, at }
 }
 
 async fn touch(world: &World, user: UserId, id: &str) -> bool {
@@ -105,6 +105,36 @@ async fn only_what_needs_no_decision_takes_the_short_way() {
         assert!(touch(world, user, "a").await, "just in time");
         world.turn(TIMEOUT);
         assert!(!touch(world, user, "a").await, "over");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn heartbeats_that_name_a_platform_tell_it_of_a_session_that_no_open_told_of() {
+    on_each_store(async |world| {
+        let names = |platform| InputKind::Heartbeat { session_id: "a".parse().unwrap(), platform: Some(platform) };
+        let platform = async |user| load(world, user).await.record.sessions.into_values().next().unwrap().platform;
+        let (adopted, opened) = (somebody(), somebody());
+        world.happens(adopted, beats("a")).await;
+        world.happens(opened, opens("a")).await;
+        for (named, known) in [
+            (Platform::Web, Platform::Web),
+            (Platform::Mobile, Platform::Mobile),
+            (Platform::Web, Platform::Mobile),
+            (Platform::Desktop, Platform::Desktop),
+        ] {
+            world.turn(Duration::from_secs(1));
+            world.happens(adopted, names(named)).await;
+            assert_eq!(platform(adopted).await, known, "as the rules have it when all of them are decided in full");
+            assert!(touch(world, adopted, "a").await);
+            world.happens(opened, names(named)).await;
+            assert_eq!(platform(opened).await, Platform::Web, "an open knows better");
+        }
+        let mobile = Heartbeat { platform: Some(Platform::Mobile), ..beat(opened, "a", world.now()) };
+        let on_mobile = Heartbeat { user_id: adopted, ..mobile.clone() };
+        for touched in world.store.touch(&[mobile, on_mobile], world.now()).await {
+            assert!(touched.unwrap(), "what would change nothing takes the short way");
+        }
     })
     .await;
 }

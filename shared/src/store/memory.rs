@@ -156,6 +156,9 @@ impl State {
         }
         let session = record.sessions.get_mut(&heartbeat.session_id)?;
         let known = session.heartbeat.filter(|beat| now < *beat + rules.heartbeat_timeout)?;
+        if session.opened_at.is_none() && heartbeat.platform.is_some_and(|named| named < session.platform) {
+            return None;
+        }
         if heartbeat.at > known {
             session.touch(heartbeat.at);
             user.revision += 1;

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 pub use self::memory::MemoryStore;
 pub use self::metered::MeteredStore;
 pub use self::redis::{RedisConfig, RedisStore};
-use crate::domain::{ChannelId, SessionId, Timestamp, Transition, UserId, UserRecord};
+use crate::domain::{ChannelId, Platform, SessionId, Timestamp, Transition, UserId, UserRecord};
 
 /// Keeps users' records. Every method ends within a bounded time. Methods that take many items answer for each, in
 /// its place.
@@ -180,6 +180,8 @@ pub struct Heartbeat {
     pub user_id: UserId,
     /// Of which session.
     pub session_id: SessionId,
+    /// Where it runs, if the heartbeat says so.
+    pub platform: Option<Platform>,
     /// When it was sent.
     pub at: Timestamp,
 }

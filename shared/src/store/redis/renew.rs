@@ -1,7 +1,7 @@
 //! The hot path: heartbeats of sessions that need no decision.
 
 use super::{RedisStore, USER_TTL, codec, keys, read};
-use crate::domain::Timestamp;
+use crate::domain::{Platform, Timestamp};
 use crate::failpoint;
 use crate::store::{Heartbeat, Index, StoreError};
 
@@ -43,6 +43,7 @@ impl RedisStore {
             let keys: Vec<String> = heartbeats.iter().map(|beat| keys::user(beat.user_id)).collect();
             let mut command = self.scripts.touch.call(&keys);
             command.arg(&over).arg(self.rules.heartbeat_timeout.as_millis() as u64).arg(USER_TTL.as_secs());
+            command.arg(heartbeats.iter().map(letter).collect::<String>());
             for beat in heartbeats {
                 command.arg(keys::session(&beat.session_id)).arg(codec::fixed(Some(beat.at)));
             }
@@ -57,5 +58,14 @@ impl RedisStore {
             }
         }
         renewed
+    }
+}
+
+/// As a session that may be renewed has it: a capital.
+fn letter(heartbeat: &Heartbeat) -> char {
+    match heartbeat.platform.unwrap_or_default() {
+        Platform::Desktop => 'D',
+        Platform::Mobile => 'M',
+        Platform::Web => 'W',
     }
 }
