@@ -154,9 +154,16 @@ impl Cluster {
         let mut values = values.into_iter();
         let mut meanings = Vec::with_capacity(batch.len());
         for one in batch {
-            let skipped = usize::from(one.asked.is_some());
-            let value = values.by_ref().nth(skipped).unwrap_or(Value::Nil);
-            meanings.push((one.place, self.meaning(one, value, &address)));
+            let permitted = match &one.asked {
+                Some(_) => values.next().unwrap_or(Value::Nil).extract_error().map(drop),
+                None => Ok(()),
+            };
+            let value = values.next().unwrap_or(Value::Nil);
+            meanings.push(match permitted {
+                Ok(()) => (one.place, self.meaning(one, value, &address)),
+                // Without it the node would send everyone back to where they come from.
+                Err(error) => (one.place, Meaning::Answer(Err(error))),
+            });
         }
         if let Some(script) = script
             && meanings.iter().any(|(_, meaning)| matches!(meaning, Meaning::Unknown(_)))
