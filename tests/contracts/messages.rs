@@ -203,7 +203,8 @@ async fn every_message_that_is_published_is_documented_and_every_documented_one_
         case.run(DEVELOPMENT_SECRET, async |request| service.exchange(request).await).await.unwrap();
     }
     // The examples of what others tell, and what of theirs can't be read.
-    let variables = [("NATS_URL", nats.url()), ("REDIS_URL", store.url())];
+    let cluster = if store.is_cluster() { "on" } else { "off" };
+    let variables = [("NATS_URL", nats.url()), ("REDIS_URL", store.url()), ("REDIS_CLUSTER", cluster.to_owned())];
     let lookup = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.clone());
     let connected = connect(&Config::from_lookup(lookup).unwrap(), Host::Process).await.unwrap();
     let handler = EventHandler::new(Arc::clone(&connected.service), connected.carrier.dead_letters());

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use presence::config::{VARIABLES, Variable};
 use presence_functions::http::problem::Kind;
 use presence_golden::Host;
-use presence_tests::{DEVELOPMENT_SECRET, JetStream, Nats, Service, Store};
-use redis::aio::MultiplexedConnection;
+use presence_tests::{Connection, DEVELOPMENT_SECRET, JetStream, Nats, Service, Store};
 
 use crate::document::text;
 
@@ -118,7 +117,7 @@ fn fits(pattern: &str, text: &str) -> bool {
     value.is_some_and(|value| !value.is_empty() && !value.contains([':', '{', '}']))
 }
 
-async fn hash_fields(key: &str, redis: &mut MultiplexedConnection) -> Vec<String> {
+async fn hash_fields(key: &str, redis: &mut Connection) -> Vec<String> {
     let kind: String = redis::cmd("TYPE").arg(key).query_async(redis).await.unwrap();
     if kind == "hash" { redis::cmd("HKEYS").arg(key).query_async(redis).await.unwrap() } else { Vec::new() }
 }

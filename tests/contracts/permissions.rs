@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use presence::domain::{ChannelId, Input, InputKind, Intent, Rules, StatusUpdate, Timestamp, Traceparent, UserId};
 use presence::events::{Event, EventPublisher, MemoryBus, PublishError};
 use presence::service::UserInput;
 use presence::store::{Ending, Index, PresenceStore, RedisConfig, RedisStore, StoreError, shard_of};
 use presence::{Error, PresenceService, Sweeper};
-use presence_tests::{PASSWORD, Store, documented_acl};
+use presence_tests::{Cluster, PASSWORD, Store, documented_acl};
 use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
@@ -168,8 +169,8 @@ fn store_by(config: &RedisConfig) -> Arc<RedisStore> {
 }
 
 async fn every_permission_is_needed(user: AclUser, does: impl AsyncFn(&Arc<RedisStore>) -> Result<(), Error>) {
-    let store = Store::start().await;
-    let mut admin = store.connect().await;
+    let store = Store::start_single().await;
+    let mut admin = store.connect_node().await;
     user.set(&mut admin).await;
     introduce(KNOWN.parse().unwrap(), &store_at(store.admin_url())).await.unwrap();
     let outcome = does(&store_at(user.url(&store))).await;
@@ -199,14 +200,13 @@ async fn the_user_of_redis_that_reads_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn in_cluster_mode_the_users_of_redis_also_ask_where_the_slots_are() {
     let store = Store::start_cluster().await;
-    let mut admin = store.connect().await;
+    let mut admin = store.connect_node().await;
     let configured = |url| RedisConfig { url, cluster: true, wait_replicas: 0 };
     let user = AclUser::documented("presence").with(&["+cluster|slots", "+asking"]);
     user.set(&mut admin).await;
     write(&store_by(&configured(user.url(&store)))).await.unwrap();
     assert_eq!(refused(&user, &mut admin).await, BTreeSet::new());
 
-    // Who may not ask follows no slot that moves, which the tests of the stores would notice.
     let less = user.without("+cluster|slots");
     less.set(&mut admin).await;
     let _ = write(&store_by(&configured(less.url(&store)))).await;
@@ -214,9 +214,34 @@ async fn in_cluster_mode_the_users_of_redis_also_ask_where_the_slots_are() {
 }
 
 #[tokio::test]
+async fn where_a_slot_moves_the_users_of_redis_also_say_that_they_were_sent() {
+    let cluster = Cluster::start().await;
+    let somebody = UserId::new(Uuid::new_v4());
+    cluster.begin_move(&format!("presence:user:{somebody}")).await;
+    for name in ["presence", "presence-reader"] {
+        let user = AclUser::documented(name).with(&["+cluster|slots", "+asking"]);
+        assert_eq!(load_as(&user, &cluster, somebody).await, (true, BTreeSet::new()), "{name}");
+        let refused = BTreeSet::from(["command asking".to_owned()]);
+        assert_eq!(load_as(&user.without("+asking"), &cluster, somebody).await, (false, refused), "{name}");
+    }
+}
+
+/// Whether that user can load somebody, and what the nodes refused meanwhile.
+async fn load_as(user: &AclUser, cluster: &Cluster, somebody: UserId) -> (bool, BTreeSet<String>) {
+    let mut admins = join_all(cluster.nodes().iter().map(Store::connect_node)).await;
+    for admin in &mut admins {
+        user.set(admin).await;
+    }
+    let config = RedisConfig { url: user.url(&cluster.nodes()[0]), cluster: true, wait_replicas: 0 };
+    let loaded = store_by(&config).load(&[somebody]).await;
+    let refused = join_all(admins.iter_mut().map(|admin| refused(user, admin))).await;
+    (loaded.iter().all(Result::is_ok), refused.into_iter().flatten().collect())
+}
+
+#[tokio::test]
 async fn to_wait_for_replicas_takes_two_more_permissions() {
-    let store = Store::start().await;
-    let mut admin = store.connect().await;
+    let store = Store::start_single().await;
+    let mut admin = store.connect_node().await;
     let user = AclUser::documented("presence").with(&["+eval", "+wait"]);
     let hide = async |user: &AclUser| {
         let config = RedisConfig { url: user.url(&store), cluster: false, wait_replicas: 1 };
@@ -238,8 +263,8 @@ async fn to_wait_for_replicas_takes_two_more_permissions() {
 
 #[tokio::test]
 async fn to_note_changes_and_to_tell_them_takes_three_more_permissions() {
-    let store = Store::start().await;
-    let mut admin = store.connect().await;
+    let store = Store::start_single().await;
+    let mut admin = store.connect_node().await;
     let more = ["+lpush", "+ltrim", "+lrange"];
     let user = AclUser::documented("presence").with(&more);
     let note = async |user: &AclUser| {

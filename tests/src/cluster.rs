@@ -34,7 +34,7 @@ impl Cluster {
         let nodes: [Store; NODES] = futures::join!(node(), node(), node()).into();
         let mut names = Vec::new();
         for (place, node) in nodes.iter().enumerate() {
-            let mut node = node.connect().await;
+            let mut node = node.connect_node().await;
             let (first, next) = (first_slot(place), first_slot(place + 1));
             cluster("ADDSLOTSRANGE").arg(first).arg(next - 1).exec_async(&mut node).await.unwrap();
             cluster("SET-CONFIG-EPOCH").arg(place + 1).exec_async(&mut node).await.unwrap();
@@ -45,7 +45,18 @@ impl Cluster {
                 meet.exec_async(&mut node).await.unwrap();
             }
         }
-        let connections = join_all(nodes.iter().map(Store::connect)).await;
+        Self::until_serving(nodes.iter()).await;
+        Self { nodes, names, moved: Mutex::default() }
+    }
+
+    /// The same as a store, where slots stay where they are.
+    pub fn into_store(self) -> Store {
+        Store::of_nodes(self.nodes)
+    }
+
+    /// Waits until the nodes serve all slots, and know each other.
+    pub(crate) async fn until_serving(nodes: impl Iterator<Item = &Store>) {
+        let connections = join_all(nodes.map(Store::connect_node)).await;
         for connection in &connections {
             eventually("the cluster to serve all slots", JOIN, async || {
                 let info: String = cluster("INFO").query_async(&mut connection.clone()).await.unwrap();
@@ -54,12 +65,10 @@ impl Cluster {
             .await;
         }
         until_agreed(&connections).await;
-        Self { nodes, names, moved: Mutex::default() }
     }
 
-    /// The nodes, to be kept for as long as something runs on them.
-    pub fn into_nodes(self) -> [Store; NODES] {
-        self.nodes
+    pub(crate) async fn connect_to(nodes: impl Iterator<Item = &Store>) -> ClusterConnection {
+        ClusterClient::new(nodes.map(Store::admin_url)).unwrap().get_async_connection().await.unwrap()
     }
 
     /// The URL that a service is configured with: one of the nodes, by which it finds the others.
@@ -69,27 +78,45 @@ impl Cluster {
 
     /// A connection to look inside, at whatever node has what is asked for.
     pub async fn connect(&self) -> ClusterConnection {
-        let client = ClusterClient::new(self.nodes.iter().map(Store::admin_url)).unwrap();
-        client.get_async_connection().await.unwrap()
+        Self::connect_to(self.nodes.iter()).await
     }
 
     /// Throws all data away.
     pub async fn flush(&self) {
         for node in &self.nodes {
-            redis::cmd("FLUSHALL").exec_async(&mut node.connect().await).await.unwrap();
+            redis::cmd("FLUSHALL").exec_async(&mut node.connect_node().await).await.unwrap();
+        }
+    }
+
+    /// The nodes, each to be asked by itself.
+    pub fn nodes(&self) -> &[Store] {
+        &self.nodes
+    }
+
+    /// Begins to move the slot of a key to another node, and goes no further: whatever key of the slot is not there is
+    /// to be asked of that node.
+    pub async fn begin_move(&self, key: &str) {
+        let connections = join_all(self.nodes.iter().map(Store::connect_node)).await;
+        let slot = cluster("KEYSLOT").arg(key).query_async(&mut connections[0].clone()).await.unwrap();
+        let from = self.owner(slot);
+        let to = (from + 1) % self.nodes.len();
+        for (node, state, other) in [(to, "IMPORTING", from), (from, "MIGRATING", to)] {
+            let mut command = cluster("SETSLOT");
+            command.arg(slot).arg(state).arg(&self.names[other]);
+            command.exec_async(&mut connections[node].clone()).await.unwrap();
         }
     }
 
     /// How many keys each node has.
     pub async fn keys(&self) -> Vec<usize> {
-        let size = async |node: &Store| redis::cmd("DBSIZE").query_async(&mut node.connect().await).await.unwrap();
+        let size = async |node: &Store| redis::cmd("DBSIZE").query_async(&mut node.connect_node().await).await.unwrap();
         join_all(self.nodes.iter().map(size)).await
     }
 
     /// Lets something happen while the slots of these keys move from node to node, with all that is in them, as an
     /// operator's tool would move them. Counts the moves.
     pub async fn while_slots_move<T>(&self, keys: &[String], moves: &AtomicUsize, does: impl Future<Output = T>) -> T {
-        let mut connections = join_all(self.nodes.iter().map(Store::connect)).await;
+        let mut connections = join_all(self.nodes.iter().map(Store::connect_node)).await;
         // To hand keys over may take a busy machine longer than other commands.
         connections.iter_mut().for_each(|connection| connection.set_response_timeout(JOIN));
         let is_done = AtomicBool::new(false);

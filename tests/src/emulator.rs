@@ -46,8 +46,13 @@ impl Emulator {
         ours("sweep-timeouts");
         let dir = tempfile::Builder::new().prefix("emulator.").tempdir().unwrap();
         let port = free_port();
-        let (store, nats) = (store.url(), nats.url_of("presence-functions"));
-        let always = [("REDIS_URL", store.as_str()), ("NATS_URL", nats.as_str()), ("JWT_DEVELOPMENT_TOKENS", "on")];
+        let (url, nats) = (store.url(), nats.url_of("presence-functions"));
+        let always = [
+            ("REDIS_URL", url.as_str()),
+            ("REDIS_CLUSTER", if store.is_cluster() { "on" } else { "off" }),
+            ("NATS_URL", nats.as_str()),
+            ("JWT_DEVELOPMENT_TOKENS", "on"),
+        ];
         let variables = always.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let variables: Vec<(String, String)> = variables.collect();
         let process = spawn(port, &variables, &dir).await;

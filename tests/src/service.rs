@@ -119,7 +119,8 @@ impl ServiceBuilder {
 
     /// On that store.
     pub fn store(self, store: &Store) -> Self {
-        self.env("REDIS_URL", store.url())
+        let builder = self.env("REDIS_URL", store.url());
+        if store.is_cluster() { builder.env("REDIS_CLUSTER", "on") } else { builder }
     }
 
     /// On that NATS.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use futures::future::join_all;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ use crate::access::documented_acl;
 use crate::binaries::{tool, variable};
 use crate::port::free_port;
 use crate::process::Process;
-use crate::{eventually, seen};
+use crate::{Cluster, Connection, eventually, seen};
 
 /// How long the server may take over an answer to the test itself, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,8 +31,8 @@ pub enum StoreKind {
     Valkey,
 }
 
-/// A server with its own port, data and password. Every write is on disk before it is answered, so that a kill loses
-/// nothing unless the test wants it to.
+/// A server, or a cluster of three, with its own ports, data and password. Every write is on disk before it is answered,
+/// so that a kill loses nothing unless the test wants it to. What happens to a cluster happens to all of its nodes.
 pub struct Store {
     kind: StoreKind,
     port: u16,
@@ -42,6 +43,8 @@ pub struct Store {
     password: String,
     dir: TempDir,
     process: Option<Process>,
+    /// Of a cluster, the nodes but for this one.
+    others: Vec<Store>,
 }
 
 /// A second port, on which the server speaks TLS.
@@ -56,19 +59,50 @@ impl StoreKind {
     /// The store of this run: `PRESENCE_TEST_STORE`, by which `scripts/test` runs the tests on one store and then on
     /// the other. Valkey if nobody says.
     pub fn of_this_run() -> Self {
-        match variable("PRESENCE_TEST_STORE") {
-            None => Self::Valkey,
-            Some(name) if name == "valkey" => Self::Valkey,
-            Some(name) if name == "redis" => Self::Redis,
-            Some(other) => panic!("PRESENCE_TEST_STORE is redis or valkey, not {}", other.display()),
-        }
+        kind_and_form_of_this_run().0
+    }
+}
+
+/// Which store, and whether three nodes of it are to be a cluster.
+fn kind_and_form_of_this_run() -> (StoreKind, bool) {
+    let name = variable("PRESENCE_TEST_STORE").unwrap_or_else(|| "valkey".into());
+    match name.to_str() {
+        Some("valkey") => (StoreKind::Valkey, false),
+        Some("redis") => (StoreKind::Redis, false),
+        Some("valkey-cluster") => (StoreKind::Valkey, true),
+        Some("redis-cluster") => (StoreKind::Redis, true),
+        _ => panic!("PRESENCE_TEST_STORE is redis or valkey, and may end in -cluster; not {}", name.display()),
     }
 }
 
 impl Store {
-    /// Starts the store of this run.
+    /// Starts the store of this run: one server, or a cluster if the run is on one.
     pub async fn start() -> Self {
+        if kind_and_form_of_this_run().1 { Cluster::start().await.into_store() } else { Self::start_single().await }
+    }
+
+    /// Starts one server of the store of this run, also if the run is on a cluster: for what is about the way to a server,
+    /// its replicas, or its own counts and permissions.
+    pub async fn start_single() -> Self {
         Self::start_kind(StoreKind::of_this_run()).await
+    }
+
+    /// Makes one store of the nodes of a cluster.
+    pub(crate) fn of_nodes(nodes: impl IntoIterator<Item = Self>) -> Self {
+        let mut nodes = nodes.into_iter();
+        let mut first = nodes.next().expect("a cluster has nodes");
+        first.others = nodes.collect();
+        first
+    }
+
+    /// Whether it is a cluster of several nodes.
+    pub fn is_cluster(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// The nodes of a cluster, or the one server.
+    pub fn nodes(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// Starts it in cluster mode, for what needs no other node: one node that has all slots, and refuses what touches two of them or names no key, as
@@ -77,7 +111,7 @@ impl Store {
         let mut store = Self::stopped(StoreKind::of_this_run());
         store.cluster_port = Some(free_port());
         store.restart().await;
-        let mut connection = store.connect().await;
+        let mut connection = store.connect_node().await;
         redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).exec_async(&mut connection).await.unwrap();
         eventually("the cluster to have all slots", Duration::from_secs(10), async || {
             let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection.clone()).await.unwrap();
@@ -120,11 +154,33 @@ impl Store {
     pub fn stopped(kind: StoreKind) -> Self {
         let dir = tempfile::Builder::new().prefix("store.").tempdir().unwrap();
         let password = format!("password-{}", uuid::Uuid::new_v4().simple());
-        Self { kind, port: free_port(), cluster_port: None, tls: None, primary: None, password, dir, process: None }
+        Self {
+            kind,
+            port: free_port(),
+            cluster_port: None,
+            tls: None,
+            primary: None,
+            password,
+            dir,
+            process: None,
+            others: Vec::new(),
+        }
     }
 
-    /// Starts it again on its port with its data.
+    /// Starts it again on its port with its data. A cluster serves all slots then.
     pub async fn restart(&mut self) {
+        let (others, restart) = (std::mem::take(&mut self.others), async |mut node: Self| {
+            node.restart_node().await;
+            node
+        });
+        let ((), others) = futures::join!(self.restart_node(), join_all(others.into_iter().map(restart)));
+        self.others = others;
+        if self.is_cluster() {
+            Cluster::until_serving(self.nodes()).await;
+        }
+    }
+
+    async fn restart_node(&mut self) {
         let binary = match self.kind {
             StoreKind::Redis => tool("REDIS_SERVER_BIN"),
             StoreKind::Valkey => tool("VALKEY_SERVER_BIN"),
@@ -148,7 +204,7 @@ impl Store {
             command.arg("--tls-ca-cert-file").arg(&tls.certificate);
         }
         let mut process = Process::start("the store", &mut command, self.dir.path());
-        process.wait_until_up(self.port, async || self.try_connect().await.is_some()).await;
+        process.wait_until_up(self.port, async || self.try_connect_node().await.is_some()).await;
         self.process = Some(process);
     }
 
@@ -159,7 +215,7 @@ impl Store {
         replica.password.clone_from(&self.password);
         replica.primary = Some(port);
         replica.restart().await;
-        let mut connection = replica.connect().await;
+        let mut connection = replica.connect_node().await;
         eventually("the replica to catch up", Duration::from_secs(20), async || {
             let info: String = redis::cmd("INFO").arg("replication").query_async(&mut connection).await.unwrap();
             seen(info.contains("master_link_status:up"), info)
@@ -171,39 +227,44 @@ impl Store {
     /// Makes a replica a primary, with what it has.
     pub async fn promote(&mut self) {
         self.primary = None;
-        redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut self.connect().await).await.unwrap();
+        redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut self.connect_node().await).await.unwrap();
     }
 
     /// Throws its data away; to be called while it is down.
     pub fn forget(&self) {
         assert!(self.process.is_none(), "a running store forgets nothing");
-        let _ = std::fs::remove_dir_all(self.dir.path().join("appendonlydir"));
+        for node in self.nodes() {
+            let _ = std::fs::remove_dir_all(node.dir.path().join("appendonlydir"));
+        }
     }
 
     /// Ends it as a crash does.
     pub fn kill(&mut self) {
         self.process = None;
+        self.others.iter_mut().for_each(Self::kill);
     }
 
     /// Stops it without closing its connections.
     pub fn freeze(&self) {
-        self.process.as_ref().unwrap().freeze();
+        self.nodes().for_each(|node| node.process.as_ref().unwrap().freeze());
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.process.as_ref().unwrap().thaw();
+        self.nodes().for_each(|node| node.process.as_ref().unwrap().thaw());
     }
 
     /// The URL that a service is configured with: a user with the documented permissions and no others.
     pub fn url(&self) -> String {
-        self.url_through(self.port)
+        self.url_at(self.port)
     }
 
     /// Lets services do more than the documented user may, until the next start: what some configurations need.
     pub async fn allow(&self, permissions: &[&str]) {
-        let mut connection = self.connect().await;
-        redis::cmd("ACL").arg("SETUSER").arg(USER).arg(permissions).exec_async(&mut connection).await.unwrap();
+        for node in self.nodes() {
+            let mut connection = node.connect_node().await;
+            redis::cmd("ACL").arg("SETUSER").arg(USER).arg(permissions).exec_async(&mut connection).await.unwrap();
+        }
     }
 
     /// The URL of someone who may do everything, in the form of the documentation.
@@ -217,8 +278,13 @@ impl Store {
         format!("rediss://:{}@localhost:{}", self.password, tls.port)
     }
 
-    /// The same by way of another port, such as a proxy's.
+    /// The same by way of another port, such as a proxy's. Not of a cluster, whose nodes name their own ports.
     pub fn url_through(&self, port: u16) -> String {
+        assert!(!self.is_cluster(), "a proxy leads to one server: Store::start_single");
+        self.url_at(port)
+    }
+
+    fn url_at(&self, port: u16) -> String {
         format!("redis://{USER}:{}@127.0.0.1:{port}", self.password)
     }
 
@@ -232,12 +298,21 @@ impl Store {
         &self.password
     }
 
-    /// A connection to look inside.
-    pub async fn connect(&self) -> MultiplexedConnection {
-        self.try_connect().await.expect("a connection to the store")
+    /// A connection to look inside, in a cluster at whatever node has what is asked for.
+    pub async fn connect(&self) -> Connection {
+        if self.is_cluster() {
+            Connection::Cluster(Cluster::connect_to(self.nodes()).await)
+        } else {
+            Connection::Single(self.connect_node().await)
+        }
     }
 
-    async fn try_connect(&self) -> Option<MultiplexedConnection> {
+    /// A connection to one server, by itself.
+    pub async fn connect_node(&self) -> MultiplexedConnection {
+        self.try_connect_node().await.expect("a connection to the store")
+    }
+
+    async fn try_connect_node(&self) -> Option<MultiplexedConnection> {
         let client = redis::Client::open(self.admin_url()).unwrap();
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
         let connect = client.get_multiplexed_async_connection_with_config(&config);

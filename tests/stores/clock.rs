@@ -13,7 +13,7 @@ const WAY: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn the_first_reading_is_ahead_by_a_round_trip_at_most_and_not_by_the_time_it_takes_to_connect() {
-    let server = Store::start().await;
+    let server = Store::start_single().await;
     let proxy = Proxy::to(server.port()).await;
     proxy.set(Fault::Delay(WAY));
     let config = RedisConfig { url: server.url_through(proxy.port()), cluster: false, wait_replicas: 0 };

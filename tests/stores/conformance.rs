@@ -236,7 +236,7 @@ async fn a_held_expiry_is_told_when_the_hold_ends() {
 
 #[tokio::test]
 async fn the_choice_of_invisible_waits_for_replicas_where_it_is_to_and_nothing_else_does() {
-    let server = Store::start().await;
+    let server = Store::start_single().await;
     let config = RedisConfig { url: server.admin_url(), cluster: false, wait_replicas: 1 };
     let redis = RedisStore::new(&config, Rules::default()).unwrap();
     let world = World::over(Arc::new(redis), Timestamp::from_millis(now_ms()));
@@ -250,9 +250,7 @@ async fn the_choice_of_invisible_waits_for_replicas_where_it_is_to_and_nothing_e
 #[tokio::test]
 async fn an_online_user_stays_in_the_compact_form_of_a_hash() {
     let server = Store::start().await;
-    let config = RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 };
-    let redis = RedisStore::new(&config, Rules::default()).unwrap();
-    let world = World::over(Arc::new(redis), Timestamp::from_millis(now_ms()));
+    let world = World::on(&server);
     let user = somebody();
     world.told.set_away(true);
     world.happens(user, opens("4aba8b81-aa8a-4cbd-abe4-ead004594017")).await;

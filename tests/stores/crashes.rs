@@ -62,11 +62,11 @@ struct Process {
 
 impl DyingWorld {
     async fn start() -> Self {
-        let server = Store::start().await;
+        let server = Store::start_single().await;
         let proxy = Proxy::to(server.port()).await;
         let store = Arc::new(redis_at(&server, server.port()));
         store.time().await.unwrap();
-        let mut redis = server.connect().await;
+        let mut redis = server.connect_node().await;
         // It is processes that die here: what the server has stays.
         redis::cmd("CONFIG").arg("SET").arg("appendonly").arg("no").exec_async(&mut redis).await.unwrap();
         Self { server, proxy, store, redis, death: Death::never(), told: Arc::default(), cut: 0 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub(crate) async fn on_each_store(story: impl AsyncFn(&World)) {
     let start = Timestamp::from_millis(now_ms());
     story(&World::over(Arc::new(MemoryStore::new(Rules::default())), start)).await;
-    story(&World::on(&Store::start().await)).await;
+    story(&World::on(&Store::start_single().await)).await;
     story(&World::on_cluster(&Cluster::start().await)).await;
 }
 
@@ -80,7 +80,7 @@ impl World {
     }
 
     pub(crate) fn on(server: &Store) -> Self {
-        Self::configured(&RedisConfig { url: server.url(), cluster: false, wait_replicas: 0 })
+        Self::configured(&RedisConfig { url: server.url(), cluster: server.is_cluster(), wait_replicas: 0 })
     }
 
     pub(crate) fn on_cluster(cluster: &Cluster) -> Self {

@@ -19,7 +19,7 @@ fn look(presence: &Value) -> String {
 
 #[tokio::test]
 async fn a_promotion_that_loses_writes_is_healed_and_uses_no_version_twice() {
-    let (primary, nats) = (Store::start().await, Nats::start(JetStream::On).await);
+    let (primary, nats) = (Store::start_single().await, Nats::start(JetStream::On).await);
     let (way, link) = (Proxy::to(primary.port()).await, Proxy::to(primary.port()).await);
     let mut replica = primary.start_replica(link.port()).await;
     let service = Service::builder().heartbeat_timeout(6).env("REDIS_URL", primary.url_through(way.port())).nats(&nats);

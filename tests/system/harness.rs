@@ -56,8 +56,9 @@ async fn the_store_of_this_run_is_the_one_that_it_says() {
         StoreKind::Redis => ("redis", 7),
         StoreKind::Valkey => ("valkey", 8),
     };
-    let store = Store::start().await;
-    let info: redis::InfoDict = redis::cmd("INFO").arg("server").query_async(&mut store.connect().await).await.unwrap();
+    let store = Store::start_single().await;
+    let info: redis::InfoDict =
+        redis::cmd("INFO").arg("server").query_async(&mut store.connect_node().await).await.unwrap();
     let server: String = info.get("server_name").unwrap_or_else(|| "redis".to_owned());
     let version: String = info.get(&format!("{name}_version")).unwrap();
     let major: u32 = version.split('.').next().unwrap().parse().unwrap();
@@ -67,21 +68,21 @@ async fn the_store_of_this_run_is_the_one_that_it_says() {
 
 #[tokio::test]
 async fn a_frozen_store_keeps_its_connections_and_answers_when_it_thaws() {
-    let store = Store::start().await;
-    let mut connection = store.connect().await;
+    let store = Store::start_single().await;
+    let mut connection = store.connect_node().await;
     store.freeze();
     let mut ping = std::pin::pin!(async { redis::cmd("PING").query_async::<String>(&mut connection).await });
     assert!(timeout(Duration::from_millis(200), &mut ping).await.is_err(), "a frozen store must not answer");
     store.thaw();
     let answer = timeout(SOON, ping).await.expect("a thawed store answers");
     assert!(answer.is_ok() || answer.is_err_and(|error| error.is_timeout()));
-    redis::cmd("PING").exec_async(&mut store.connect().await).await.unwrap();
+    redis::cmd("PING").exec_async(&mut store.connect_node().await).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_store_in_cluster_mode_refuses_what_touches_two_slots() {
     let store = Store::start_cluster().await;
-    let mut connection = store.connect().await;
+    let mut connection = store.connect_node().await;
     redis::cmd("SET").arg("one").arg(1).exec_async(&mut connection).await.unwrap();
     let error = redis::cmd("MGET").arg("one").arg("two").exec_async(&mut connection).await.unwrap_err();
     assert_eq!(error.code(), Some("CROSSSLOT"), "{error}");
@@ -89,7 +90,7 @@ async fn a_store_in_cluster_mode_refuses_what_touches_two_slots() {
 
 #[tokio::test]
 async fn the_store_asks_for_its_password() {
-    let store = Store::start().await;
+    let store = Store::start_single().await;
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", store.port())).unwrap();
     let stranger = async { redis::cmd("PING").exec_async(&mut client.get_multiplexed_async_connection().await?).await };
     let error = stranger.await.unwrap_err().to_string();

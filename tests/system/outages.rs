@@ -72,7 +72,7 @@ async fn a_store_that_freezes_is_a_503_and_comes_back_by_itself() {
 
 #[tokio::test]
 async fn a_link_to_the_store_that_breaks_in_any_way_is_mended() {
-    let (store, nats) = (Store::start().await, Nats::start(JetStream::On).await);
+    let (store, nats) = (Store::start_single().await, Nats::start(JetStream::On).await);
     let proxy = Proxy::to(store.port()).await;
     let service = Service::builder().env("REDIS_URL", store.url_through(proxy.port())).nats(&nats).start().await;
     let user = User::new();

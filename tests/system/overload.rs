@@ -82,7 +82,7 @@ fn p99<'a>(reads: impl Iterator<Item = &'a Read>) -> Duration {
 
 #[tokio::test]
 async fn at_twice_its_capacity_the_service_does_as_much_as_ever_and_turns_the_rest_away_in_time() {
-    let (store, nats) = (Store::start().await, Nats::start(JetStream::On).await);
+    let (store, nats) = (Store::start_single().await, Nats::start(JetStream::On).await);
     let way = Proxy::to(store.port()).await;
     let service = Service::builder()
         .env("REDIS_URL", store.url_through(way.port()))

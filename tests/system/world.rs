@@ -16,8 +16,6 @@ pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) nats: Nats,
     pub(crate) store: Store,
-    /// Of a cluster, the other nodes.
-    _others: Vec<Store>,
 }
 
 impl World {
@@ -38,10 +36,7 @@ impl World {
 
     /// The same on a cluster.
     pub(crate) async fn on_cluster(make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
-        let (cluster, nats) = (Cluster::start().await, Nats::start(JetStream::On).await);
-        let [store, others @ ..] = cluster.into_nodes();
-        let world = Self::of(store, nats, |service| make(service.env("REDIS_CLUSTER", "on"))).await;
-        Self { _others: others.into(), ..world }
+        Self::of(Cluster::start().await.into_store(), Nats::start(JetStream::On).await, make).await
     }
 
     async fn of(store: Store, nats: Nats, make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
@@ -51,7 +46,7 @@ impl World {
 
     /// A service that runs already, and what it runs on.
     pub(crate) fn around(service: Service, nats: Nats, store: Store) -> Self {
-        Self { service, nats, store, _others: Vec::new() }
+        Self { service, nats, store }
     }
 
     /// What a gateway tells of a session, now.

@@ -177,7 +177,7 @@ async fn what_was_told_while_only_the_gateway_was_cut_off_is_read_when_it_is_bac
 
 #[tokio::test]
 async fn while_the_store_is_away_snapshots_wait_and_heartbeats_go_on() {
-    let (nats, store) = (Nats::start(JetStream::On).await, Store::start().await);
+    let (nats, store) = (Nats::start(JetStream::On).await, Store::start_single().await);
     let proxy = Proxy::to(store.port()).await;
     let redis = store.url_through(proxy.port());
     let world = world(&nats, &[("REDIS_URL", &redis)]).await;

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use redis::AsyncCommands;
-use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 
 use super::plan::{Kind, Trouble};
-use crate::{Fault, JetStream, Nats, Proxy, Service, Store};
+use crate::{Connection, Fault, JetStream, Nats, Proxy, Service, Store};
 
 /// How long a process that is to end itself at a failpoint may take to come there.
 const ABORT: Duration = Duration::from_secs(5);
@@ -42,7 +41,7 @@ pub struct Stage {
 impl Stage {
     /// Starts so many services.
     pub async fn start(services: usize, heartbeat_timeout: u32) -> Self {
-        let (store, nats) = (Store::start().await, Nats::start(JetStream::On).await);
+        let (store, nats) = (Store::start_single().await, Nats::start(JetStream::On).await);
         let mut stage = Self {
             services: Vec::new(),
             store,
@@ -111,7 +110,7 @@ impl Stage {
                 self.store.thaw();
             }
             Kind::FlushScripts => {
-                redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut self.store.connect().await).await.unwrap();
+                redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut self.store.connect_node().await).await.unwrap();
             }
             Kind::KillNats => {
                 self.nats.kill();
@@ -147,7 +146,7 @@ impl Stage {
         let memory =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
         let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
-        let mut redis = self.store.connect().await;
+        let mut redis = self.store.connect_node().await;
         let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
         Used { memory_kib: memory.unwrap_or_default(), descriptors, connections: clients.lines().count() }
     }
@@ -177,7 +176,7 @@ impl Stage {
     }
 }
 
-async fn left_over(redis: &mut MultiplexedConnection, lasting: usize) -> Vec<String> {
+async fn left_over(redis: &mut Connection, lasting: usize) -> Vec<String> {
     let mut left = Vec::new();
     let mut choices = 0;
     let keys: Vec<String> = redis.keys("*").await.unwrap();
