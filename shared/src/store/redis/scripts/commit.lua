@@ -9,53 +9,46 @@
 --       then either nothing, or the profile: moment to expire at in ms (0: never), n, n fields to delete, pairs to set
 -- No key is taken out and made anew: in a slot that moves a script may not make one, and fails in the middle.
 -- Answers 1, or 0 if somebody else wrote in between, or if it comes too late.
-local known = redis.call('HMGET', KEYS[1], 'r', ARGV[2])
+local call, ARGV, unpack = redis.call, ARGV, unpack
+local user = KEYS[1]
+local known = call('HMGET', user, 'r', ARGV[2])
 if (known[1] or '') ~= ARGV[1] or string.sub(known[2] or '', 2) ~= ARGV[3] then
   return 0
 end
 if ARGV[4] ~= '' then
-  local time = redis.call('TIME')
+  local time = call('TIME')
   if time[1] * 1000 + time[2] / 1000 >= tonumber(ARGV[4]) then
     return 0
   end
 end
 
-local at = 7
-local function take(count)
-  local list = {}
-  for i = 1, count do
-    list[i] = ARGV[at]
-    at = at + 1
-  end
-  return list
+-- Each list is handed over from where it stands: to copy it first into a table costs as much as a command or two.
+local last = 7 + ARGV[7]
+if last > 7 then
+  call('HDEL', user, unpack(ARGV, 8, last))
 end
-local function count()
-  return tonumber(take(1)[1])
-end
-
-local deleted = take(count())
-if #deleted > 0 then
-  redis.call('HDEL', KEYS[1], unpack(deleted))
-end
-redis.call('HSET', KEYS[1], unpack(take(2 * count())))
+local first = last + 2
+last = last + 1 + 2 * ARGV[last + 1]
+call('HSET', user, unpack(ARGV, first, last))
 if ARGV[6] == '' then
-  redis.call('EXPIRE', KEYS[1], ARGV[5])
+  call('EXPIRE', user, ARGV[5])
 else
-  redis.call('PERSIST', KEYS[1])
-  redis.call('SET', KEYS[3], ARGV[6])
+  call('PERSIST', user)
+  call('SET', KEYS[3], ARGV[6])
 end
 
-if at <= #ARGV then
-  local expires_at = count()
-  local absent = take(count())
-  redis.call('HSET', KEYS[2], unpack(take(#ARGV - at + 1)))
-  if #absent > 0 then
-    redis.call('HDEL', KEYS[2], unpack(absent))
+if last < #ARGV then
+  local profile, expires_at = KEYS[2], ARGV[last + 1]
+  first = last + 3
+  last = last + 2 + ARGV[last + 2]
+  call('HSET', profile, unpack(ARGV, last + 1))
+  if last >= first then
+    call('HDEL', profile, unpack(ARGV, first, last))
   end
-  if expires_at > 0 then
-    redis.call('PEXPIREAT', KEYS[2], expires_at)
+  if tonumber(expires_at) > 0 then
+    call('PEXPIREAT', profile, expires_at)
   else
-    redis.call('PERSIST', KEYS[2])
+    call('PERSIST', profile)
   end
 end
 return 1
