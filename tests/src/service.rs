@@ -8,6 +8,7 @@ use http::{Request, StatusCode};
 use tempfile::TempDir;
 
 use crate::binaries::ours;
+use crate::clock::clock_off_by;
 use crate::port::free_port;
 use crate::process::Process;
 use crate::{Api, Nats, Store};
@@ -115,6 +116,11 @@ impl ServiceBuilder {
     /// With several of them.
     pub fn envs(self, variables: &[(&str, &str)]) -> Self {
         variables.iter().fold(self, |builder, (name, value)| builder.env(name, value))
+    }
+
+    /// On a host whose wall clock is off by so many seconds.
+    pub fn clock_off_by(self, seconds: i64) -> Self {
+        clock_off_by(seconds).into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
     }
 
     /// On that store.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::access::documented_acl;
 use crate::binaries::{tool, variable};
+use crate::clock::clock_off_by;
 use crate::port::free_port;
 use crate::process::Process;
 use crate::{Cluster, Connection, eventually, seen};
@@ -40,6 +41,7 @@ pub struct Store {
     tls: Option<Tls>,
     /// The port at which it reaches its primary, if it is a replica.
     primary: Option<u16>,
+    clock_off_by: Option<i64>,
     password: String,
     dir: TempDir,
     process: Option<Process>,
@@ -143,6 +145,14 @@ impl Store {
         store
     }
 
+    /// Starts a Valkey on a host whose wall clock is off by so many seconds. Redis 7.0 does not come up under libfaketime.
+    pub async fn start_off_by(seconds: i64) -> Self {
+        let mut store = Self::stopped(StoreKind::Valkey);
+        store.clock_off_by = Some(seconds);
+        store.restart().await;
+        store
+    }
+
     /// Starts the one or the other.
     pub async fn start_kind(kind: StoreKind) -> Self {
         let mut store = Self::stopped(kind);
@@ -160,6 +170,7 @@ impl Store {
             cluster_port: None,
             tls: None,
             primary: None,
+            clock_off_by: None,
             password,
             dir,
             process: None,
@@ -186,6 +197,7 @@ impl Store {
             StoreKind::Valkey => tool("VALKEY_SERVER_BIN"),
         };
         let mut command = Command::new(binary);
+        command.envs(self.clock_off_by.into_iter().flat_map(clock_off_by));
         command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--requirepass", &self.password, "--dir"])
             .arg(self.dir.path())

@@ -10,6 +10,7 @@
 mod arrivals;
 mod bridge_crashes;
 mod bridge_process;
+mod clocks;
 mod devices;
 mod documented_keys;
 mod events;
