@@ -30,7 +30,8 @@ async fn three_services_keep_every_promise_while_everything_breaks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_that_end_themselves_at_every_point_lose_nothing() {
+    let length = setting("ABORT_SECONDS", 30);
     let mut stage = Stage::start(2, 4).await;
-    let report = run(&mut stage, 30, Duration::from_secs(30), &[Kind::Abort]).await;
+    let report = run(&mut stage, 30, Duration::from_secs(length), &[Kind::Abort]).await;
     assert!(report.aborted > 3, "{}", report.aborted);
 }
