@@ -84,10 +84,17 @@ impl Marks {
         self.0.extend(session.field_marks());
         self.0.sort_unstable();
         self.drop_repeated();
-        for index in 1..self.0.len() {
-            if self.follows_unheard(index, session, rules) {
-                self.0[index].kind = MarkKind::Lived(self.0[index].said());
+        let mut index = 1;
+        while let Some(mark) = self.0.get(index).copied() {
+            if self.follows_unheard(index, session, rules) && !self.is_lived(index) {
+                let lived = Mark { kind: MarkKind::Lived(mark.said()), ..mark };
+                if mark.is_open() {
+                    self.0.insert(index + 1, lived);
+                } else {
+                    self.0[index] = lived;
+                }
             }
+            index += 1;
         }
     }
 
@@ -230,13 +237,13 @@ impl Marks {
         rest
     }
 
-    /// Whether the heartbeat belongs to the latest life, which has no gap, although nothing is known of it for so long
-    /// before that it would be one: what was heard in between is not kept.
+    /// Whether the sign of life belongs to the latest life, which has no gap, although nothing is known of it for so
+    /// long before that it would be one: what was heard in between is not kept.
     fn follows_unheard(&self, index: usize, session: &Session, rules: &Rules) -> bool {
         let mark = self.0[index];
         let before = self.0[..index].iter().rfind(|mark| !mark.is_close());
         let gap = |before: &Mark| Some(before.at) >= session.since && mark.at >= before.at + rules.heartbeat_timeout;
-        mark.is_heartbeat() && !session.is_closed() && before.is_some_and(gap)
+        !mark.is_close() && !session.is_closed() && before.is_some_and(gap)
     }
 
     /// Whether it is a heartbeat of a session that is closed.

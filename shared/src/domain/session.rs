@@ -265,4 +265,25 @@ mod tests {
         session.close(at(260), false, &rules);
         assert_eq!(lives(&session), [(0, 260), (290, 345)], "both closes came late");
     }
+
+    #[test]
+    fn a_session_that_opens_again_while_it_lives_has_no_gap_however_it_is_renewed() {
+        let rules = Rules::default();
+        let mut session = Session::unknown();
+        session.open(at(0), None, &rules);
+        session.touch(at(16));
+        session.open(at(47), None, &rules);
+        session.touch(at(57));
+        assert_eq!(lives(&session), [(0, 102)], "the heartbeat between the opens is forgotten");
+        session.touch(at(80));
+        assert_eq!(lives(&session), [(0, 125)]);
+        session.renew(at(100), None, &rules);
+        assert_eq!((lives(&session), session.since), (vec![(0, 145)], Some(at(0))));
+        let before = session.clone();
+        session.renew(at(100), None, &rules);
+        assert_eq!(session, before);
+        session.close(at(101), false, &rules);
+        session.open(at(102), None, &rules);
+        assert_eq!(lives(&session), [(0, 101), (102, 147)]);
+    }
 }
