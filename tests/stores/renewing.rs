@@ -160,6 +160,21 @@ async fn a_heartbeat_that_comes_late_moves_nothing_back() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_from_before_its_session_is_decided_in_full() {
+    on_each_store(async |world| {
+        let user = somebody();
+        world.happens(user, opens("a")).await;
+        let opened = world.now();
+        world.turn(INTERVAL);
+        assert!(touch(world, user, "a").await);
+        let before = beat(user, "a", opened - Duration::from_millis(1));
+        let touched = world.store.touch(&[before, beat(user, "a", opened)], world.now()).await;
+        assert_eq!(touched.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [false, true]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn many_heartbeats_are_renewed_together_and_what_cannot_be_read_among_them_holds_up_nobody() {
     let server = Store::start().await;
     let world = World::on(&server);

@@ -8,8 +8,8 @@ use super::record::{Choice, Pending, RunningActivity, UserRecord, Voice};
 use super::rules::{EARLIER_LIMIT, PENDING_LIMIT, UPDATE_LIMIT, UPDATE_WINDOW};
 use super::timeline::Timeline;
 use super::{
-    ActivityKind, ActivityName, ActivityUpdate, Cause, Input, InputKind, Intent, Presence, Rules, Session, SessionId,
-    Status, StatusUpdate, Timestamp, Traceparent,
+    ActivityKind, ActivityName, ActivityUpdate, Cause, Input, InputKind, Intent, Platform, Presence, Rules, Session,
+    SessionId, Status, StatusUpdate, Timestamp, Traceparent,
 };
 
 /// The user changed their status too often. Nothing was changed by the refused update, and it does not count.
@@ -87,6 +87,30 @@ impl UserRecord {
         self.mark_all(change, Cause::from(&input.kind), trace);
         self.forget(&timeline, now, rules);
         Ok(())
+    }
+
+    /// Learns of a heartbeat at `now` the short way, which decides nothing and looks the same as deciding it in full.
+    /// Gives back the session's latest heartbeat, or none if there is something to decide.
+    pub fn renew(
+        &mut self,
+        session_id: &SessionId,
+        platform: Option<Platform>,
+        at: Timestamp,
+        now: Timestamp,
+        rules: &Rules,
+    ) -> Option<Timestamp> {
+        if !self.pending.is_empty() || self.renewable_session(rules) != Some(session_id) {
+            return None;
+        }
+        let session = self.sessions.get_mut(session_id)?;
+        let known = session.heartbeat.filter(|beat| now < *beat + rules.heartbeat_timeout)?;
+        let moves = session.opened_at.is_none() && platform.is_some_and(|named| named < session.platform);
+        // One from before its life may tell that it began sooner, or of another life.
+        if moves || Some(at) < session.since {
+            return None;
+        }
+        session.touch(at);
+        Some(known.max(at))
     }
 
     /// Accounts for every deadline up to `now`, each with its own version. Gives back what others saw change.

@@ -150,20 +150,13 @@ impl State {
     /// The renewed session's deadline, or none if the heartbeat must be decided in full.
     fn touch(&mut self, heartbeat: &Heartbeat, now: Timestamp, rules: &Rules) -> Option<Timestamp> {
         let user = self.users.get_mut(&heartbeat.user_id)?;
-        let record = &mut user.record;
-        if !record.pending.is_empty() || record.renewable_session(rules) != Some(&heartbeat.session_id) {
-            return None;
-        }
-        let session = record.sessions.get_mut(&heartbeat.session_id)?;
-        let known = session.heartbeat.filter(|beat| now < *beat + rules.heartbeat_timeout)?;
-        if session.opened_at.is_none() && heartbeat.platform.is_some_and(|named| named < session.platform) {
-            return None;
-        }
-        if heartbeat.at > known {
-            session.touch(heartbeat.at);
+        let known = user.record.last_sign_of_life();
+        let Heartbeat { session_id, platform, at, .. } = heartbeat;
+        let latest = user.record.renew(session_id, *platform, *at, now, rules)?;
+        if Some(latest) > known {
             user.revision += 1;
         }
-        Some(known.max(heartbeat.at) + rules.heartbeat_timeout)
+        Some(latest + rules.heartbeat_timeout)
     }
 
     fn index(&mut self, index: Index) -> &mut ByTime {

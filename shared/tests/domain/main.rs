@@ -12,6 +12,7 @@ mod invisible;
 mod looks;
 mod order;
 mod random_order;
+mod renewing;
 mod seen;
 mod time;
 mod user;

@@ -21,7 +21,8 @@ for i = 1, #KEYS do
   local letter = byte(session) or 0
   -- An adopted session runs on the first platform by the alphabet that its heartbeats name, as the rules have it.
   local moves = #session > 40 and sub(session, 41, 42) == ',a' and byte(platforms, i) < letter
-  if letter < 97 and heartbeat > over and not moves then
+  -- One from before its life may tell that it began sooner, or of another life.
+  if letter < 97 and heartbeat > over and at >= sub(session, 28, 40) and not moves then
     if at > heartbeat then
       local renewed = sub(session, 1, 1) .. at .. heartbeat .. sub(session, 28)
       call('HSET', key, field, renewed, 'last_seen', sub(at, 1, 10))
