@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use presence::domain::{
     ActivityKind, ActivityUpdate, CustomStatus, InputKind, Intent, Rules, Status, StatusUpdate, Timestamp, Traceparent,
-    UserId,
+    UserId, UserRecord,
 };
 use presence::events::EventKind;
-use presence::store::{Change, Committed, Ending, Index, RedisConfig, RedisStore, SHARDS};
+use presence::store::{Change, Committed, Ending, Index, Loaded, RedisConfig, RedisStore, SHARDS};
 use presence::{ErrorKind, Sweeper};
 use presence_tests::{Store, now_ms};
 use uuid::Uuid;
@@ -22,6 +22,10 @@ fn chooses(intent: Intent) -> StatusUpdate {
 
 async fn status(world: &World, user: UserId) -> Status {
     world.service.presence(somebody(), user).await.unwrap().status
+}
+
+async fn load(world: &World, user: UserId) -> Loaded {
+    world.store.load(&[user]).await.pop().unwrap().unwrap()
 }
 
 /// Everyone that either index holds, however far ahead.
@@ -160,6 +164,29 @@ async fn everyone_who_writes_at_once_gets_their_turn() {
         let mut distinct: Vec<&str> = told.iter().map(|event| event.id.as_str()).collect();
         distinct.dedup();
         assert_eq!(distinct.len(), 2, "online and offline: {distinct:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_who_decided_on_one_record_one_commits() {
+    on_each_store(async |world| {
+        let user = somebody();
+        for round in 0..4 {
+            let loaded = load(world, user).await;
+            let change = |version| {
+                let record = UserRecord { version, ..loaded.record.clone() };
+                Change { loaded: loaded.clone(), record, durable: false, remind_at: None, valid_until: None }
+            };
+            let changes: Vec<Change> = (1..=8).map(|rival| change(round * 8 + rival)).collect();
+            let (alone, together) = changes.split_at(4);
+            let alone = join_all(alone.chunks(1).map(|change| world.store.commit(change)));
+            let (alone, together) = futures::join!(alone, world.store.commit(together));
+            let committed = alone.into_iter().flatten().chain(together).map(Result::unwrap);
+            let won = committed.zip(&changes).filter(|(committed, _)| *committed != Committed::Conflict);
+            let won: Vec<u64> = won.map(|(_, change)| change.record.version).collect();
+            assert_eq!(won, [load(world, user).await.record.version]);
+        }
     })
     .await;
 }
