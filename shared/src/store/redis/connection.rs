@@ -91,7 +91,12 @@ fn is_unknown_script(value: &Value) -> bool {
 
 /// What Redis refuses for a time, as while it loads its data or fails over, is as good as being away.
 fn classify(error: RedisError) -> StoreError {
-    let told = error.code().map_or_else(|| error.category().to_owned(), str::to_owned);
+    let told = match error.code() {
+        Some(code) => code,
+        None if error.is_timeout() => "no answer in time",
+        None => error.category(),
+    };
+    let told = told.to_owned();
     match error.kind() {
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => StoreError::Corrupt(told),
         _ if error.code() == Some("WRONGTYPE") => StoreError::Corrupt(told),
