@@ -133,10 +133,16 @@ impl Road<'_> {
             let mut decided = self.transition(&work[place], &loaded.record, now);
             if has_returned(&decided, &loaded.record) {
                 if held.is_none() {
-                    held = Some(self.is_held(now).await);
+                    held = Some(self.held_until().await);
                 }
-                if held == Some(true) {
-                    pass_over_absence(&mut decided, &loaded.record);
+                match &held {
+                    Some(Ok(Some(_))) => pass_over_absence(&mut decided, &loaded.record),
+                    // Of a cluster, the part that knows of a hold may be away: whoever returns is not told as gone.
+                    Some(Err(error)) => {
+                        answers[place] = Some(Err(error.kind().into()));
+                        continue;
+                    }
+                    Some(Ok(None)) | None => {}
                 }
             }
             if is_same(&decided.record, &loaded.record) {
@@ -205,9 +211,9 @@ impl Road<'_> {
         deadline(record).is_some_and(|new| known.is_none_or(|known| new < known))
     }
 
-    /// Whether expiries are held. If that can't be known, none is.
-    async fn is_held(&self, now: Timestamp) -> bool {
-        self.outages.held_until(self.store, self.rules, now).await.is_ok_and(|held_until| held_until.is_some())
+    /// Until when expiries are held, if they are.
+    pub(crate) async fn held_until(&self) -> Result<Option<Timestamp>, Error> {
+        self.outages.held_until(self.store, self.clock, self.rules).await
     }
 
     /// Notes the new changes, where that is wanted. What can't be noted is only missed by whoever asks why.

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
 use crate::domain::{Rules, Timestamp};
 use crate::error::Error;
 use crate::store::{PresenceStore, StoreError, TICKER_SIGN};
@@ -28,7 +29,7 @@ pub(crate) struct Outages {
 struct Contact {
     /// When the store last answered.
     reached: Option<Instant>,
-    /// The latest outage, if it was never made up for.
+    /// The latest outage, until all parts of the store are known to answer again.
     outage: Option<Outage>,
 }
 
@@ -37,6 +38,8 @@ struct Contact {
 struct Outage {
     since: Instant,
     missed_at: Instant,
+    /// The last failed attempt that expiries were held for.
+    made_up_for: Option<Instant>,
 }
 
 impl Outages {
@@ -51,39 +54,53 @@ impl Outages {
         let since = contact.reached.map_or(started, |reached| reached.max(started));
         match &mut contact.outage {
             Some(outage) if missed_at - outage.missed_at < RECENT => outage.missed_at = missed_at,
-            other => *other = Some(Outage { since, missed_at }),
+            other => *other = Some(Outage { since, missed_at, made_up_for: None }),
         }
     }
 
-    /// Something that was begun at `started` had these answers.
+    /// Something that was begun at `started` had these answers. Of a cluster, a part alone may be away.
     pub(crate) fn note<T>(&self, started: Instant, answers: &[Result<T, StoreError>]) {
-        if answers.iter().any(|answer| !matches!(answer, Err(StoreError::Unavailable(_)))) {
-            self.reached();
-        } else if !answers.is_empty() {
+        let is_missing = |answer: &Result<T, StoreError>| matches!(answer, Err(StoreError::Unavailable(_)));
+        if answers.iter().any(is_missing) {
             self.missed(started);
         }
+        if !answers.iter().all(is_missing) {
+            self.reached();
+        }
+    }
+
+    /// Every part of the store answered what was asked since `started`, so an outage is over.
+    pub(crate) fn reached_all(&self, started: Instant) {
+        self.contact().outage.take_if(|outage| outage.missed_at < started);
     }
 
     /// Until when expiries are held, if they are. After an outage the heartbeats that could not be heard get time to be
-    /// heard, before anyone is told offline.
+    /// heard, before anyone is told offline. While a part of a cluster is away, each attempt that fails prolongs that.
     ///
     /// If somebody else ticked all along it was not the store that was away but this process, and nothing is held. One
     /// who notices an outage holds before it leaves its sign, so whoever sees the sign sees the hold.
     pub(crate) async fn held_until(
         &self,
         store: &dyn PresenceStore,
+        clock: &dyn Clock,
         rules: &Rules,
-        now: Timestamp,
     ) -> Result<Option<Timestamp>, Error> {
-        let was_away = self.contact().outage.as_ref().is_some_and(Outage::is_long_and_recent);
-        if was_away && !store.has_ticker().await? {
-            let until = now + rules.heartbeat_interval;
-            store.hold(until).await?;
-            tracing::warn!(%until, "the store was away: expiries are held");
+        let missed_at =
+            self.contact().outage.as_ref().filter(|outage| outage.is_to_be_made_up_for()).map(|it| it.missed_at);
+        if let Some(missed_at) = missed_at {
+            if !store.has_ticker().await? {
+                // The answer may have taken its time, and no heartbeat was heard meanwhile.
+                let until = clock.now().await? + rules.heartbeat_interval;
+                store.hold(until).await?;
+                tracing::warn!(%until, "the store was away: expiries are held");
+            }
+            // Only an answer makes up for an outage, and only for what failed before it was asked for.
+            if let Some(outage) = &mut self.contact().outage {
+                outage.made_up_for = Some(missed_at);
+            }
         }
         let held_until = store.held_until().await?;
-        // Only an answer makes up for an outage.
-        self.contact().outage = None;
+        let now = clock.now().await?;
         Ok(held_until.filter(|until| now < *until))
     }
 
@@ -93,6 +110,10 @@ impl Outages {
 }
 
 impl Outage {
+    fn is_to_be_made_up_for(&self) -> bool {
+        self.made_up_for != Some(self.missed_at) && self.is_long_and_recent()
+    }
+
     fn is_long_and_recent(&self) -> bool {
         let (now, end) = (Instant::now(), self.missed_at + BETWEEN_ATTEMPTS);
         end.min(now) - self.since >= LONG && now - self.missed_at < RECENT
@@ -105,7 +126,7 @@ mod tests {
 
     fn outage(since: u64, missed_at: u64) -> Outage {
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        Outage { since: ago(since), missed_at: ago(missed_at) }
+        Outage { since: ago(since), missed_at: ago(missed_at), made_up_for: None }
     }
 
     #[test]
@@ -131,5 +152,29 @@ mod tests {
         outages.contact().outage = Some(outage(60, 5));
         outages.missed(Instant::now());
         assert!(outages.contact().outage.as_ref().unwrap().is_long_and_recent());
+    }
+
+    #[test]
+    fn an_outage_is_made_up_for_once_and_again_if_more_fails() {
+        let outages = Outages::default();
+        let is_to_be_made_up_for = || outages.contact().outage.as_ref().unwrap().is_to_be_made_up_for();
+        outages.contact().outage = Some(outage(60, 5));
+        assert!(is_to_be_made_up_for());
+        outages.contact().outage = Some(outage(60, 5)).map(|it| Outage { made_up_for: Some(it.missed_at), ..it });
+        assert!(!is_to_be_made_up_for());
+        outages.note(Instant::now(), &[Ok(()), Err(StoreError::Unavailable("a part".to_owned()))]);
+        assert!(is_to_be_made_up_for());
+    }
+
+    #[test]
+    fn an_outage_is_over_when_all_answered_what_was_asked_after_it() {
+        let outages = Outages::default();
+        let before = Instant::now();
+        outages.missed(before);
+        outages.reached_all(before);
+        assert!(outages.contact().outage.is_some(), "this failed meanwhile");
+        let missed_at = outages.contact().outage.as_ref().unwrap().missed_at;
+        outages.reached_all(missed_at + Duration::from_nanos(1));
+        assert!(outages.contact().outage.is_none());
     }
 }

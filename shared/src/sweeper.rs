@@ -102,8 +102,11 @@ impl Sweeper {
         let started = Instant::now();
         let result = self.pass().await;
         count(&result);
-        if matches!(&result, Err(error) if error.kind() == ErrorKind::Unavailable) {
-            self.service.outages().missed(started);
+        match &result {
+            // It asked for each shard of an index, and these are all over a cluster.
+            Ok(_) => self.service.outages().reached_all(started),
+            Err(error) if error.kind() == ErrorKind::Unavailable => self.service.outages().missed(started),
+            Err(_) => {}
         }
         result
     }
@@ -126,7 +129,7 @@ impl Sweeper {
 
     async fn pass(&self) -> Result<Swept, Error> {
         let now = self.service.now().await?;
-        let held_until = self.service.outages().held_until(self.store(), self.service.rules(), now).await?;
+        let held_until = self.service.road().held_until().await?;
         self.service.outages().reached();
         let mut swept = Swept { held_until, ..Swept::default() };
         swept.reminded = self.sweep_index(Index::Reminders, now).await?.0;
