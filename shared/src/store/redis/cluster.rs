@@ -20,6 +20,9 @@ use super::scripts::Script;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// The same after some tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// So often a command is sent elsewhere at once: by a node that gave its slot away, and by one that is giving it away.
+/// Nodes that say so more often disagree, and need time.
+const REDIRECTIONS: u32 = 2;
 /// For so long nobody asks again who has which slot, unless a node can't be reached. A node that refuses a slot says
 /// who has it.
 const FRESH: Duration = Duration::from_secs(1);
@@ -47,6 +50,8 @@ struct Open {
     slot: Slot,
     /// The node that takes the slot over and has its key already, if the one that has the slot said so.
     asked: Option<Address>,
+    /// How often nodes said that another one has it.
+    redirected: u32,
 }
 
 /// What an answer means.
@@ -72,7 +77,8 @@ impl Cluster {
     pub(super) async fn run(&self, commands: Vec<Cmd>, script: Option<&Script>) -> Vec<RedisResult<Value>> {
         let mut answers: Vec<RedisResult<Value>> = commands.iter().map(|_| Err(no_answer())).collect();
         let open = commands.iter().enumerate();
-        let open = open.map(|(place, command)| Open { place, slot: slot_of(command), asked: None }).collect();
+        let open = open.map(|(place, command)| Open { place, slot: slot_of(command), asked: None, redirected: 0 });
+        let open = open.collect();
         // Whoever runs out of time keeps what was said last.
         let _ = timeout(OVERALL_TIMEOUT, self.run_open(open, &commands, script, &mut answers)).await;
         answers
@@ -107,6 +113,7 @@ impl Cluster {
                     (place, Meaning::Answer(answer)) => answers[place] = answer,
                     (_, Meaning::Elsewhere(one)) => {
                         is_known &= one.asked.is_some();
+                        is_late |= one.redirected > REDIRECTIONS;
                         open.push(one);
                     }
                     (_, Meaning::Unknown(one)) => open.push(one),
@@ -187,9 +194,11 @@ impl Cluster {
         match (kind, elsewhere()) {
             (ServerErrorKind::Moved, Some(address)) => {
                 self.map().owners.insert(one.slot, address);
-                Meaning::Elsewhere(Open { asked: None, ..one })
+                Meaning::Elsewhere(Open { asked: None, redirected: one.redirected + 1, ..one })
             }
-            (ServerErrorKind::Ask, Some(address)) => Meaning::Elsewhere(Open { asked: Some(address), ..one }),
+            (ServerErrorKind::Ask, Some(address)) => {
+                Meaning::Elsewhere(Open { asked: Some(address), redirected: one.redirected + 1, ..one })
+            }
             (ServerErrorKind::NoScript, _) => Meaning::Unknown(one),
             (
                 ServerErrorKind::TryAgain
