@@ -18,6 +18,9 @@ const NODES: usize = 3;
 /// How long the nodes may take to know each other on a busy machine.
 const JOIN: Duration = Duration::from_secs(30);
 
+/// After so long without an answer nodes take another for dead, where it has a replica.
+const NODE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Three nodes, each with a third of the slots at first.
 pub struct Cluster {
     nodes: [Store; NODES],
@@ -47,6 +50,50 @@ impl Cluster {
         }
         Self::until_serving(nodes.iter()).await;
         Self { nodes, names, moved: Mutex::default() }
+    }
+
+    /// Gives a node a replica, which takes its place some seconds after it died.
+    pub async fn start_replica(&self, place: usize) -> Store {
+        let replica = Store::start_node(StoreKind::of_this_run(), self.nodes[0].password()).await;
+        let all = || self.nodes.iter().chain([&replica]);
+        let mut connections = join_all(all().map(Store::connect_node)).await;
+        for connection in &mut connections {
+            let mut settings = redis::cmd("CONFIG");
+            settings.arg("SET").arg("cluster-node-timeout").arg(NODE_TIMEOUT.as_millis() as u64);
+            settings.arg("masterauth").arg(replica.password()).exec_async(connection).await.unwrap();
+        }
+        let mut connection = replica.connect_node().await;
+        for node in &self.nodes {
+            let mut meet = cluster("MEET");
+            meet.arg("127.0.0.1").arg(node.port()).arg(node.cluster_port()).exec_async(&mut connection).await.unwrap();
+        }
+        let mut replicate = cluster("REPLICATE");
+        replicate.arg(&self.names[place]);
+        eventually("the replica to know its primary", JOIN, async || {
+            replicate.exec_async(&mut connection.clone()).await.map_err(|error| error.to_string())
+        })
+        .await;
+        eventually("the replica to catch up", JOIN, async || {
+            let info: String =
+                redis::cmd("INFO").arg("replication").query_async(&mut connection.clone()).await.unwrap();
+            seen(info.contains("master_link_status:up"), info)
+        })
+        .await;
+        let name: String = cluster("MYID").query_async(&mut connection).await.unwrap();
+        for connection in &connections {
+            eventually("the nodes to know the replica", JOIN, async || {
+                let nodes: String = cluster("NODES").query_async(&mut connection.clone()).await.unwrap();
+                let known = nodes.lines().any(|line| line.starts_with(&name) && line.contains(&self.names[place]));
+                seen(known, nodes)
+            })
+            .await;
+        }
+        replica
+    }
+
+    /// Ends one node as a crash does.
+    pub fn kill(&mut self, place: usize) {
+        self.nodes[place].kill();
     }
 
     /// The same as a store, where slots stay where they are.
