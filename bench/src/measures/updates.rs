@@ -9,10 +9,10 @@ use presence::domain::{Rules, UserId};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::reads::{OFFERED, TIMEOUT, Timed, VARIABLES, WAITING, authorization, tables};
+use super::reads::{CONNECTIONS, OFFERED, TIMEOUT, Timed, VARIABLES, WAITING, authorization, tables};
 use crate::crowd::{open_online, strangers};
-use crate::http_load::{Prepared, as_often_as};
-use crate::process::Process;
+use crate::http_load::{Prepared, as_fast_as_answered, as_often_as};
+use crate::process::{Process, cpu_seconds};
 use crate::report::{Plot, PlotKind, Section, Series, Table, quantile};
 use crate::stage::{Kept, Stage, progress};
 use crate::told::{Listener, Wanted};
@@ -22,6 +22,20 @@ const SYNAPSE: [f64; 2] = [390.0, 1_000.0];
 
 /// Status updates a second at which the time to a subscriber is measured.
 const LATENCY_RATE: f64 = 1000.0;
+
+/// Connections for more updates than can be served: those of the time until the service begins to refuse.
+const BURST: usize = 2048;
+
+/// The columns of the updates by what is offered.
+const BY_LOAD: [&str; 7] = [
+    "the peak just before, a second",
+    "offered a second",
+    "answered a second",
+    "refused a second",
+    "p50, ms",
+    "p99, ms",
+    "cores used by the process",
+];
 
 pub(crate) async fn measure(stage: &Stage) -> Section {
     let mut section = Section::new("updates", "Status updates and typing over HTTP, 64 connections");
@@ -34,7 +48,6 @@ pub(crate) async fn measure(stage: &Stage) -> Section {
     let (bare, bare_at) = Process::bare(&stage.servers, "server").await;
     let a_round = stage.pick(20_000, 4_000);
     let bar = progress("updates and typing", 2 * stage.rounds);
-    let mut peak = 0.0;
     for (number, (what, goal, make)) in
         [("status updates", "set-http", update as Make), ("typing", "typing-http", typing as Make)]
             .into_iter()
@@ -50,12 +63,9 @@ pub(crate) async fn measure(stage: &Stage) -> Section {
         }
         section.find_rate(goal, &ours.contestant, Some(&raw.contestant), Some(SYNAPSE[number]));
         section.tables.extend(tables(what, &[&raw, &ours]));
-        if number == 0 {
-            peak = ours.contestant.rate();
-        }
     }
     time_to_a_subscriber(stage, ours_at, &mut users, &mut section).await;
-    by_load(stage, ours_at, peak, &mut users, &mut section).await;
+    by_load(stage, &service, ours_at, &mut users, &mut section).await;
     section.notes.extend(service.remark());
     section
 }
@@ -119,27 +129,34 @@ async fn time_to_a_subscriber(
     section.note(format!("{} of {count} users were told of, {} of them twice.", times.len(), heard.again));
 }
 
+/// Updates that come at their own pace, up to twice as many as can be served. What can be served is found anew before
+/// each: on a machine that has other work as well, it is not what it was a minute ago.
 async fn by_load(
     stage: &Stage,
+    service: &Process,
     address: SocketAddr,
-    peak: f64,
     users: &mut impl Iterator<Item = UserId>,
     section: &mut Section,
 ) {
     let seconds = stage.pick(3.0, 1.0);
+    let a_round = stage.pick(20_000, 4_000);
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
-    let mut table =
-        Table::new("status updates offered", &["a second", "answered a second", "p50, ms", "p99, ms", "refused"]);
-    let bar = progress("offered load", OFFERED.len());
-    for part in OFFERED {
+    let mut table = Table::new("status updates offered", &BY_LOAD);
+    let parts = OFFERED.into_iter().chain([2.0]);
+    let bar = progress("offered load", parts.clone().count());
+    for part in parts {
+        let peak = as_fast_as_answered(address, CONNECTIONS, &next(users, a_round, update)).await.rate();
         let rate = peak * part;
         let requests = next(users, (rate * seconds) as usize, update);
-        let mut answers = as_often_as(address, WAITING, &requests, rate).await;
+        let before = cpu_seconds(service.id());
+        let mut answers = as_often_as(address, BURST, &requests, rate).await;
+        let cores = (cpu_seconds(service.id()) - before) / answers.elapsed.as_secs_f64();
         let [half, most] = [0.5, 0.99].map(|part| quantile(&mut answers.latencies, part) * 1000.0);
         p50.push((rate, half));
         p99.push((rate, most));
+        let refused = answers.refused as f64 / answers.elapsed.as_secs_f64();
         let name = format!("{:.0} % of the peak", part * 100.0);
-        table.row(name, &[rate, answers.rate(), half, most, answers.refused as f64]);
+        table.row(name, &[peak, rate, answers.rate(), refused, half, most, cores]);
         bar.inc(1);
     }
     section.tables.push(table);

@@ -21,8 +21,8 @@ use crate::App;
 pub struct Admission {
     /// Requests that are served at once; one for many users counts as [`BULK_WEIGHT`].
     pub in_flight: usize,
-    /// How long a request may wait for others to end. In an overload that lasts, it may wait a tenth of that: then
-    /// those ahead of it are no burst that will be over, and waiting helps nobody.
+    /// How long a request may wait for others to end. Once a queue has stood for as long as that, it may wait a tenth
+    /// of it: then those ahead of it are no burst that will be over, and waiting helps nobody.
     pub queue_time: Duration,
 }
 
@@ -46,15 +46,15 @@ struct Gate {
     places: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     opened: Instant,
-    /// When a request last found a place without waiting, in milliseconds since `opened`.
-    free_at: AtomicU64,
+    /// When a request last found a place at once or soon after, in milliseconds since `opened`.
+    soon_at: AtomicU64,
 }
 
 impl Gate {
     fn new(admission: Admission) -> Self {
         let places = Arc::new(Semaphore::new(admission.in_flight));
         let waiting = Arc::new(Semaphore::new(admission.in_flight.saturating_mul(WAITING).min(Semaphore::MAX_PERMITS)));
-        Self { admission, places, waiting, opened: Instant::now(), free_at: AtomicU64::new(0) }
+        Self { admission, places, waiting, opened: Instant::now(), soon_at: AtomicU64::new(0) }
     }
 
     async fn pass(&self, request: Request, next: Next) -> Response {
@@ -67,20 +67,33 @@ impl Gate {
 
     async fn place(&self, weight: usize) -> Option<OwnedSemaphorePermit> {
         let weight = u32::try_from(weight.min(self.admission.in_flight)).ok()?;
-        let now = self.opened.elapsed();
+        let came = self.opened.elapsed();
         if let Ok(place) = Arc::clone(&self.places).try_acquire_many_owned(weight) {
-            self.free_at.fetch_max(millis(now), Ordering::Relaxed);
+            self.soon_at.fetch_max(millis(came), Ordering::Relaxed);
             return Some(place);
         }
         let _waits = self.waiting.try_acquire().ok()?;
         let place = Arc::clone(&self.places).acquire_many_owned(weight);
-        timeout(self.patience(now), place).await.ok()?.ok()
+        let place = timeout(self.patience(came), place).await.ok()?.ok()?;
+        let now = self.opened.elapsed();
+        if now - came <= self.shortened() / 2 {
+            self.soon_at.fetch_max(millis(now), Ordering::Relaxed);
+        }
+        Some(place)
     }
 
+    /// A queue stands if for the whole queue time nobody found a place soon: the rule of CoDel, by the shortest wait.
+    /// That everybody waits for a moment is no sign: so it is whenever the places are well used. While it stands, those
+    /// who are served have waited for nearly as long as they may, which is longer than soon: so it does not end by
+    /// being cut.
     fn patience(&self, now: Duration) -> Duration {
         let queue_time = self.admission.queue_time;
-        let stands_for = millis(now).saturating_sub(self.free_at.load(Ordering::Relaxed));
-        if stands_for > millis(queue_time) { queue_time / 10 } else { queue_time }
+        let stands_for = millis(now).saturating_sub(self.soon_at.load(Ordering::Relaxed));
+        if stands_for > millis(queue_time) { self.shortened() } else { queue_time }
+    }
+
+    fn shortened(&self) -> Duration {
+        self.admission.queue_time / 10
     }
 }
 
@@ -128,6 +141,23 @@ mod tests {
             tokio::spawn(async move { send(&router, method, path, &[]).await })
         }
 
+        /// For so often a request is served after another, and each of them has waited for so long.
+        async fn hand_over(&self, times: usize, after: Duration) {
+            for _ in 0..times {
+                let _waits = self.begin("GET", "/slow");
+                tokio::time::sleep(after).await;
+                self.release.notify_one();
+                self.entered.acquire().await.unwrap().forget();
+            }
+        }
+
+        /// How long a request waits that finds no place.
+        async fn patience(&self) -> Duration {
+            let begun = Instant::now();
+            assert_refused(&self.begin("GET", "/slow").await.unwrap());
+            begun.elapsed()
+        }
+
         /// Begins a request and waits until it is being served.
         async fn serve(&self) -> JoinHandle<Answer> {
             let begun = self.begin("GET", "/slow");
@@ -162,16 +192,30 @@ mod tests {
         let host = Host::with(1);
         let held = host.serve().await;
         tokio::time::advance(2 * SECOND).await;
-        let begun = Instant::now();
-        assert_refused(&host.begin("GET", "/slow").await.unwrap());
-        assert_eq!(begun.elapsed(), SECOND / 10);
+        assert_eq!(host.patience().await, SECOND / 10);
 
         host.release.notify_one();
         held.await.unwrap();
         let _held = host.serve().await;
-        let begun = Instant::now();
-        assert_refused(&host.begin("GET", "/slow").await.unwrap());
-        assert_eq!(begun.elapsed(), SECOND, "once a place was free, it is a burst again");
+        assert_eq!(host.patience().await, SECOND, "once a place was free, it is a burst again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_every_request_waits_for_a_moment_is_no_overload() {
+        let host = Host::with(1);
+        let _held = host.serve().await;
+        host.hand_over(50, SECOND / 25).await;
+        assert_eq!(host.patience().await, SECOND, "there was no place at once for two seconds, but always one soon");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_overload_is_not_over_because_the_queue_was_cut() {
+        let host = Host::with(1);
+        let _held = host.serve().await;
+        host.hand_over(50, SECOND / 12).await;
+        assert_eq!(host.patience().await, SECOND / 10);
+        host.hand_over(1, SECOND / 25).await;
+        assert_eq!(host.patience().await, SECOND, "it is over as soon as a place is found soon");
     }
 
     #[tokio::test(start_paused = true)]
