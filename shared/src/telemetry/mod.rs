@@ -5,7 +5,9 @@ mod spans;
 
 use std::io::{self, IsTerminal};
 
+use opentelemetry_sdk::trace::Tracer;
 use tracing::Subscriber;
+use tracing::dispatcher::{self, Dispatch};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -38,12 +40,17 @@ pub fn init(
     service: &str,
 ) -> Result<bool, SpansError> {
     let tracer = collector.map(|collector| spans::tracer(collector, service)).transpose()?;
-    let spans = tracer.map(|tracer| {
-        let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false);
-        layer.with_tracked_inactivity(false).with_filter(filter_fn(|metadata| metadata.target() == SPANS))
-    });
-    let subscriber = Registry::default().with(lines(format, filter, io::stderr)).with(spans);
-    Ok(tracing::subscriber::set_global_default(subscriber).is_ok())
+    Ok(dispatcher::set_global_default(dispatch(lines(format, filter, io::stderr), tracer)).is_ok())
+}
+
+/// Where logs and spans go. Without a collector its layer is left out and not just `None`, which would want every span:
+/// each of them would be made and kept, for nobody.
+fn dispatch(lines: Box<dyn Layer<Registry> + Send + Sync>, tracer: Option<Tracer>) -> Dispatch {
+    let lines = Registry::default().with(lines);
+    let Some(tracer) = tracer else { return Dispatch::new(lines) };
+    let spans = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false);
+    let spans = spans.with_tracked_inactivity(false).with_filter(filter_fn(|metadata| metadata.target() == SPANS));
+    Dispatch::new(lines.with(spans))
 }
 
 /// The lines of the log.
@@ -111,8 +118,7 @@ mod tests {
         let written = Lines::default();
         let writer = written.clone();
         let filter = LogFilter::parse(filter).unwrap();
-        let subscriber = Registry::default().with(lines(format, &filter, move || writer.clone()));
-        tracing::subscriber::with_default(subscriber, log);
+        dispatcher::with_default(&dispatch(lines(format, &filter, move || writer.clone()), None), log);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
@@ -148,6 +154,21 @@ mod tests {
         };
         assert_eq!(logged(LogFormat::Json, "info,presence=debug", log).len(), 1);
         assert_eq!(logged(LogFormat::Json, "info", log).len(), 0);
+    }
+
+    #[test]
+    fn without_a_collector_no_span_is_made_for_one() {
+        let wanted = |span: &tracing::Span| {
+            let metadata = span.metadata().unwrap();
+            !dispatch(lines(LogFormat::Json, &LogFilter::default(), io::sink), None)
+                .register_callsite(metadata)
+                .is_never()
+        };
+        // A bare registry makes every span.
+        dispatcher::with_default(&Dispatch::new(Registry::default()), || {
+            assert!(!wanted(&tracing::info_span!(target: SPANS, "request")));
+            assert!(wanted(&tracing::info_span!("request")), "and the log has its own");
+        });
     }
 
     #[test]
