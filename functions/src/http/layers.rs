@@ -4,18 +4,24 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use futures::future::Map;
 use presence::events::Traceparent;
 use presence::telemetry::{self, SPANS};
+use tokio::time::error::Elapsed;
+use tokio::time::{Timeout, timeout};
+use tower::{Layer, Service, layer::layer_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -163,11 +169,38 @@ fn causes(error: &presence::Error) -> String {
 }
 
 /// Ends a request that takes too long. What it had begun in the store stays whole: a change and the note that it is
-/// not yet published are one write.
-pub(super) async fn deadline(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::deadline_exceeded().into_response(),
+/// not yet published are one write. A service of its own and no function of axum, for which every request would copy
+/// the services below and put them and their future into boxes.
+#[derive(Debug, Clone)]
+pub(super) struct Deadline<S> {
+    limit: Duration,
+    served: S,
+}
+
+/// Puts what is below under a [`Deadline`].
+pub(super) fn deadline<S>(limit: Duration) -> impl Layer<S, Service = Deadline<S>> + Clone {
+    layer_fn(move |served| Deadline { limit, served })
+}
+
+impl<S, B> Service<Request> for Deadline<S>
+where
+    S: Service<Request, Response = Response<B>>,
+    Response<B>: IntoResponse,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future =
+        Map<Timeout<S::Future>, fn(Result<Result<Response<B>, S::Error>, Elapsed>) -> Result<Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.served.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        timeout(self.limit, self.served.call(request)).map(|ended| match ended {
+            Ok(served) => served.map(IntoResponse::into_response),
+            Err(_) => Ok(Problem::deadline_exceeded().into_response()),
+        })
     }
 }
 

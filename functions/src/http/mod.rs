@@ -21,7 +21,7 @@ pub use layers::{REQUEST_ID, TRACEPARENT};
 use axum::Router;
 use axum::extract::MatchedPath;
 use axum::http::Method;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn;
 use axum::routing::MethodRouter;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -57,7 +57,7 @@ pub fn app(routes: Router<App>, app: App) -> Router {
     let layers = ServiceBuilder::new()
         .layer(from_fn(layers::envelope))
         .option_layer(cors)
-        .layer(from_fn_with_state(app.limits().request_time, layers::deadline))
+        .layer(layers::deadline(app.limits().request_time))
         .layer(CatchPanicLayer::custom(layers::panicked));
     routes
         .fallback(async || Problem::not_found())
