@@ -1,14 +1,17 @@
 //! Heartbeats that take the short way: nobody can tell that they were not decided in full.
 //!
-//! One exception, which is the price of forgetting the heartbeats between: a break that comes late may be judged by a
-//! heartbeat too early. Here breaks are heard of at once.
+//! Two exceptions, which are the price of forgetting the heartbeats between. A break that comes late may be judged by a
+//! heartbeat too early: here breaks are heard of at once. And heartbeats that contradict their session's open on where
+//! it runs are not remembered for when that open is forgotten: here whatever tells it tells the same.
 
 use presence::domain::{InputKind, Intent, Platform, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::order::assert_alike;
-use crate::user::{User, at, beats, beats_on, breaks, chooses, closes, joins_voice, leaves_voice, opens, plays, rules};
+use crate::user::{
+    User, at, beats, beats_on, breaks, chooses, closes, joins_voice, leaves_voice, opened, plays, rules,
+};
 
 /// One input, heard so many milliseconds after the one before it, when it is so old.
 #[derive(Debug, Clone)]
@@ -25,7 +28,7 @@ fn kind() -> impl Strategy<Value = InputKind> {
     prop_oneof![
         8 => id().prop_map(beats),
         1 => Just(beats_on("a", Some(Platform::Desktop))),
-        4 => id().prop_map(opens),
+        4 => id().prop_map(|id| opened(id, (id == "a").then_some(Platform::Desktop), None)),
         2 => id().prop_map(closes),
         3 => prop_oneof![4 => Just(Some("Chess")), 1 => Just(None)].prop_map(plays),
         1 => Just(joins_voice("v", "Lounge")),
