@@ -194,6 +194,11 @@ impl Road<'_> {
         let mut refused = Vec::with_capacity(work.inputs.len());
         let mut spared = Spared::default();
         for input in &work.inputs {
+            // Nor does a sign of life that waited too long end any, which is all that it could do.
+            if input.input.proves_nothing(now, self.rules) {
+                refused.push(None);
+                continue;
+            }
             let trace = input.traceparent.as_ref().unwrap_or(&work.trace);
             let was_going = record.is_kept_by_grace(now, self.rules);
             refused.push(record.apply(&input.input, now, trace, self.rules).err());

@@ -261,11 +261,11 @@ impl PresenceService {
             if let InputKind::Heartbeat { session_id, platform } = &input.input.kind
                 && !others.contains(&input.user_id)
             {
-                let at = input.input.at.min(now);
-                if now >= at + self.rules.heartbeat_timeout {
+                if input.input.proves_nothing(now, &self.rules) {
                     done[place] = true;
                     continue;
                 }
+                let at = input.input.at.min(now);
                 places.push(place);
                 let (user_id, session_id, platform) = (input.user_id, session_id.clone(), *platform);
                 heartbeats.push(Heartbeat { user_id, session_id, platform, at });

@@ -205,6 +205,25 @@ async fn one_who_returns_while_expiries_are_held_is_told_as_returned_and_never_a
 }
 
 #[tokio::test]
+async fn a_sign_of_life_that_waited_too_long_ends_nobody_while_expiries_are_held() {
+    let server = Store::start().await;
+    let world = World::on(&server);
+    let user = somebody();
+    world.happens(user, opens("a")).await;
+    world.told.take();
+    let at = world.now();
+    world.turn(TIMEOUT);
+    world.store.hold(world.now() + INTERVAL).await.unwrap();
+    // A heartbeat that was in time when it came meets the same: to renew may have taken long.
+    let waited = UserInput { user_id: user, input: Input { at, kind: opens("b") }, traceparent: None };
+    world.service.apply(&[waited]).await.pop().unwrap().unwrap();
+    assert_eq!(told(&world), []);
+    world.turn(Duration::from_secs(1));
+    world.happens(user, beats("a")).await;
+    assert_eq!(told(&world), [(user, "online".to_owned())], "as returned, and not as gone");
+}
+
+#[tokio::test]
 async fn one_who_lost_two_sessions_and_does_not_return_is_told_offline_also_while_expiries_are_held() {
     let server = Store::start().await;
     let world = World::on(&server);

@@ -1,6 +1,6 @@
 //! What can happen to a user: the rows of the input table, parsed and valid by type.
 
-use super::{ActivityKind, ActivityName, CustomStatus, Intent, Platform, SessionId, Timestamp};
+use super::{ActivityKind, ActivityName, CustomStatus, Intent, Platform, Rules, SessionId, Timestamp};
 
 /// Something that happened to one user, at one moment of the store's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +9,14 @@ pub struct Input {
     pub at: Timestamp,
     /// What happened.
     pub kind: InputKind,
+}
+
+impl Input {
+    /// Whether it is a sign of life so old that the session may be over since.
+    pub fn proves_nothing(&self, now: Timestamp, rules: &Rules) -> bool {
+        let is_sign_of_life = matches!(self.kind, InputKind::Opened { .. } | InputKind::Heartbeat { .. });
+        is_sign_of_life && now >= self.at.min(now) + rules.heartbeat_timeout
+    }
 }
 
 /// What happened.

@@ -193,11 +193,12 @@ impl UserRecord {
     }
 
     fn learn(&mut self, input: &Input, now: Timestamp, rules: &Rules) -> Result<(), RateLimited> {
+        if input.proves_nothing(now, rules) {
+            return Ok(());
+        }
         let at = input.at.min(now);
-        let proves_nothing = now >= at + rules.heartbeat_timeout;
         match &input.kind {
             InputKind::StatusUpdated(update) => self.update(update, at, now, rules)?,
-            InputKind::Opened { .. } | InputKind::Heartbeat { .. } if proves_nothing => return Ok(()),
             InputKind::Opened { session_id, platform, status } => {
                 self.session(session_id).open(at, *platform, rules);
                 self.sign(at);
