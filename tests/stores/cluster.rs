@@ -1,7 +1,7 @@
 //! A crowd on a cluster of three nodes, while slots move from one to another, and while nodes are away.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use presence::Error;
@@ -16,6 +16,8 @@ use uuid::Uuid;
 use crate::world::{World, beats, opens};
 
 const USERS: usize = 300;
+/// How many slots are to move at least.
+const MOVES: usize = 10;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// How long parts that come back may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,7 +63,11 @@ async fn each_of_a_crowd_is_told_online_and_offline_once_while_slots_move() {
     let moves = AtomicUsize::new(0);
     let story = async {
         all(&world, &users, InputKind::Opened { session_id: session(), platform: None, status: None }).await;
-        for _ in 0..5 {
+        // Where the machine is busy slots move slowly; the end says if they don't at all.
+        for round in 0..500 {
+            if round >= 5 && moves.load(Ordering::Relaxed) > MOVES {
+                break;
+            }
             world.turn(Duration::from_secs(30));
             all(&world, &users, InputKind::Heartbeat { session_id: session(), platform: None }).await;
             assert_eq!(sweep(&world).await, 0);
@@ -75,7 +81,7 @@ async fn each_of_a_crowd_is_told_online_and_offline_once_while_slots_move() {
     };
     cluster.while_slots_move(&keys, &moves, story).await;
     let moves = moves.into_inner();
-    assert!(moves > 10, "only {moves} slots moved meanwhile");
+    assert!(moves > MOVES, "only {moves} slots moved meanwhile");
 
     let mut told: HashMap<UserId, Vec<String>> = HashMap::new();
     for event in world.told.take() {
