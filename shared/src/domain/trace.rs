@@ -43,8 +43,8 @@ impl Traceparent {
 
     /// A new trace, for a change that nobody's request caused.
     pub fn generate() -> Self {
-        let (trace, parent) = (Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string());
-        Self(format!("00-{trace}-{}-01", &parent[..16]).into())
+        let (trace, (parent, _)) = (Uuid::new_v4().simple(), Uuid::new_v4().as_u64_pair());
+        Self(format!("00-{trace}-{parent:016x}-01").into())
     }
 
     /// The text of the header.
