@@ -1,12 +1,12 @@
 //! How a function starts. Plain functions that are not generic, so that a `main` is a few lines and compiles in no time.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
+use axum::body::Body;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use presence::config::Config;
 use presence::events::Traceparent;
@@ -59,12 +59,16 @@ async fn serve_http(config: &Config, routes: fn() -> Router<App>) -> Result<(), 
     let metrics = FunctionMetrics::install(config);
     let (app, carrier) = start::connect(config, Host::Function).await?;
     start::open(app.service(), &carrier).await;
-    let tell = move |request: Request, next: Next| async move {
-        let response = next.run(request).await;
-        tell(metrics).await;
-        response
+    let app = http::app(routes(), app);
+    let serve = |request: lambda_http::Request| {
+        let app = app.clone();
+        async move {
+            let response = app.answer(request.map(Body::new)).await;
+            tell(metrics).await;
+            Ok::<_, Infallible>(response)
+        }
     };
-    lambda_http::run(http::app(routes(), app).layer(from_fn(tell))).await.map_err(StartError::Host)
+    lambda_http::run(service_fn(serve)).await.map_err(StartError::Host)
 }
 
 async fn serve_batches(config: &Config, subscription: Subscription) -> Result<(), StartError> {

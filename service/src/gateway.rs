@@ -59,11 +59,11 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     tasks.spawn(telemetry::flush_until(served.clone().cancelled_owned()));
     if let Some(admin_listener) = admin_listener {
         tracing::info!("probes also on http://{}", address_of(&admin_listener));
-        let router = http::app(administration(config, probes.clone()), app.clone());
-        tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, shutdown.clone()));
+        let app = http::app(administration(config, probes.clone()), app.clone());
+        tasks.spawn(Server { app, limits }.serve(admin_listener, shutdown.clone()));
     }
     announce(config, &listener);
-    let server = Server { router: http::app(routes.merge(probes), app), refusal: http::refusal(), limits };
+    let server = Server { app: http::app(routes.merge(probes), app), limits };
     server.serve(listener, shutdown).await;
     served.cancel();
     tasks.close();

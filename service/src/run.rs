@@ -9,7 +9,7 @@ use presence::auth::KeySource;
 use presence::config::Config;
 use presence::{Host, Sweeper, telemetry};
 use presence_functions::App;
-use presence_functions::http::admission::{Admission, admit};
+use presence_functions::http::admission::Admission;
 use presence_functions::http::metrics::MetricsError;
 use presence_functions::http::{self, explain, health, metrics, presence_routes, ready};
 use presence_functions::start::{self, StartError};
@@ -75,7 +75,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let (sweeper, told_to_end) = (Sweeper::new(app.service().clone()), shutdown.clone().cancelled_owned());
     tasks.spawn(async move { sweeper.tick_until(told_to_end).await });
     tasks.spawn(telemetry::flush_until(served.clone().cancelled_owned()));
-    let mut routes = admit(presence_routes(), admission).merge(probes.clone());
+    let mut routes = presence_routes().merge(probes.clone());
     if config.gateway {
         let (ready_app, gateway, upkeep) = gateway::mount(app, &carrier, limits.connections, shutdown.clone());
         tasks.spawn(upkeep.run());
@@ -84,11 +84,11 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     }
     if let Some(admin_listener) = admin_listener {
         tracing::info!("probes also on http://{}", address_of(&admin_listener));
-        let router = http::app(administration(config, probes), app.clone());
-        tasks.spawn(Server { router, refusal: http::refusal(), limits }.serve(admin_listener, served.clone()));
+        let app = http::app(administration(config, probes), app.clone());
+        tasks.spawn(Server { app, limits }.serve(admin_listener, served.clone()));
     }
     announce(config, &listener);
-    let server = Server { router: http::app(routes, app), refusal: http::refusal(), limits };
+    let server = Server { app: http::app(routes, app).behind(admission), limits };
     server.serve(listener, shutdown).await;
     if let Some(inputs) = inputs {
         inputs.ended().await;

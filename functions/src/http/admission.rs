@@ -1,28 +1,22 @@
 //! What a process that is alone with its load takes on: so many requests at once, a short wait for the ones in a burst,
 //! and a quick refusal for all beyond. A longer queue would only make everyone late.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use axum::http::Method;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::bulk_get_presence;
-use super::problem::Problem;
-use crate::App;
+use super::{ENDPOINTS, bulk_get_presence};
 
 /// How much is taken on.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
     /// Requests that are served at once; one for many users counts as [`BULK_WEIGHT`].
     pub in_flight: usize,
-    /// How long a request may wait for others to end. Once a queue has stood for as long as that, it may wait a tenth
-    /// of it: then those ahead of it are no burst that will be over, and waiting helps nobody.
+    /// How long a request may wait for others to end. Once a queue has stood for as long as that, few may wait, and a
+    /// tenth of it: then those ahead of them are no burst that will be over.
     pub queue_time: Duration,
 }
 
@@ -32,68 +26,83 @@ pub const BULK_WEIGHT: usize = 16;
 /// At most so many requests wait for each that is served.
 const WAITING: usize = 4;
 
-/// The same routes behind the admission. A request is refused before its token is looked at.
-pub fn admit(routes: Router<App>, admission: Admission) -> Router<App> {
-    let gate = Arc::new(Gate::new(admission));
-    routes.route_layer(middleware::from_fn(move |request: Request, next: Next| {
-        let gate = Arc::clone(&gate);
-        async move { gate.pass(request, next).await }
-    }))
-}
+/// While a queue stands, one waits for each of so many that are served. That keeps the places full. To let more wait
+/// would be dear: who waits in vain costs more than who is refused at once.
+const STANDING: usize = 4;
 
-struct Gate {
+/// Why a request is turned away.
+#[derive(Debug)]
+pub(super) struct Overloaded;
+
+/// Lets in as many requests as there are places.
+#[derive(Debug)]
+pub(super) struct Gate {
     admission: Admission,
-    places: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    places: Semaphore,
+    /// How many more may wait in a burst.
+    burst: Semaphore,
+    /// How many more may wait while a queue stands.
+    standing: Semaphore,
     opened: Instant,
     /// When a request last found a place at once or soon after, in milliseconds since `opened`.
     soon_at: AtomicU64,
 }
 
 impl Gate {
-    fn new(admission: Admission) -> Self {
-        let places = Arc::new(Semaphore::new(admission.in_flight));
-        let waiting = Arc::new(Semaphore::new(admission.in_flight.saturating_mul(WAITING).min(Semaphore::MAX_PERMITS)));
-        Self { admission, places, waiting, opened: Instant::now(), soon_at: AtomicU64::new(0) }
-    }
-
-    async fn pass(&self, request: Request, next: Next) -> Response {
-        let weight = if request.uri().path() == bulk_get_presence::PATH { BULK_WEIGHT } else { 1 };
-        match self.place(weight).await {
-            Some(_held) => next.run(request).await,
-            None => Problem::overloaded().into_response(),
+    pub(super) fn new(admission: Admission) -> Self {
+        let in_flight = admission.in_flight;
+        Self {
+            admission,
+            places: Semaphore::new(in_flight),
+            burst: Semaphore::new(in_flight.saturating_mul(WAITING).min(Semaphore::MAX_PERMITS)),
+            standing: Semaphore::new((in_flight / STANDING).max(1)),
+            opened: Instant::now(),
+            soon_at: AtomicU64::new(0),
         }
     }
 
-    async fn place(&self, weight: usize) -> Option<OwnedSemaphorePermit> {
+    /// The place of a request, if it needs one: those of endpoints do, with a method that the endpoint has.
+    pub(super) async fn enter(
+        &self,
+        method: &Method,
+        route: &'static str,
+    ) -> Result<Option<SemaphorePermit<'_>>, Overloaded> {
+        let endpoint = ENDPOINTS.iter().find(|(path, _)| *path == route);
+        if !endpoint.is_some_and(|(_, allow)| allow.split(',').any(|allowed| allowed == method.as_str())) {
+            return Ok(None);
+        }
+        let weight = if route == bulk_get_presence::PATH { BULK_WEIGHT } else { 1 };
+        self.place(weight).await.map(Some).ok_or(Overloaded)
+    }
+
+    async fn place(&self, weight: usize) -> Option<SemaphorePermit<'_>> {
         let weight = u32::try_from(weight.min(self.admission.in_flight)).ok()?;
         let came = self.opened.elapsed();
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_many_owned(weight) {
+        if let Ok(place) = self.places.try_acquire_many(weight) {
             self.soon_at.fetch_max(millis(came), Ordering::Relaxed);
             return Some(place);
         }
-        let _waits = self.waiting.try_acquire().ok()?;
-        let place = Arc::clone(&self.places).acquire_many_owned(weight);
-        let place = timeout(self.patience(came), place).await.ok()?.ok()?;
+        let stands = self.stands(came);
+        let (queue, patience) = if stands {
+            (&self.standing, self.admission.queue_time / 10)
+        } else {
+            (&self.burst, self.admission.queue_time)
+        };
+        let _waits = queue.try_acquire().ok()?;
+        let place = timeout(patience, self.places.acquire_many(weight)).await.ok()?.ok()?;
         let now = self.opened.elapsed();
-        if now - came <= self.shortened() / 2 {
+        if !stands && now - came <= self.admission.queue_time / 20 {
             self.soon_at.fetch_max(millis(now), Ordering::Relaxed);
         }
         Some(place)
     }
 
     /// A queue stands if for the whole queue time nobody found a place soon: the rule of CoDel, by the shortest wait.
-    /// That everybody waits for a moment is no sign: so it is whenever the places are well used. While it stands, those
-    /// who are served have waited for nearly as long as they may, which is longer than soon: so it does not end by
-    /// being cut.
-    fn patience(&self, now: Duration) -> Duration {
-        let queue_time = self.admission.queue_time;
+    /// That everybody waits for a moment is no sign: so it is whenever the places are well used. It ends when somebody
+    /// finds a place at once: that those who may still wait do so for a moment only is because the others may not.
+    fn stands(&self, now: Duration) -> bool {
         let stands_for = millis(now).saturating_sub(self.soon_at.load(Ordering::Relaxed));
-        if stands_for > millis(queue_time) { self.shortened() } else { queue_time }
-    }
-
-    fn shortened(&self) -> Duration {
-        self.admission.queue_time / 10
+        stands_for > millis(self.admission.queue_time)
     }
 }
 
@@ -103,21 +112,25 @@ fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
     use axum::routing::{get, post};
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::http::app as serve;
-    use crate::http::health;
     use crate::http::testing::{Answer, app, send};
+    use crate::http::{HttpApp, app as serve, get_typing, health};
+
+    const SLOW: &str = "/presence/typing/some";
 
     const SECOND: Duration = Duration::from_secs(1);
 
     /// A host whose requests last until they are released one by one.
     #[derive(Clone)]
     struct Host {
-        router: Router,
+        app: HttpApp,
         entered: Arc<Semaphore>,
         release: Arc<Notify>,
     }
@@ -130,21 +143,23 @@ mod tests {
                 enter.add_permits(1);
                 wait.notified().await;
             };
-            let routes =
-                Router::new().route("/slow", get(handler.clone())).route(bulk_get_presence::PATH, post(handler));
-            let routes = admit(routes, Admission { in_flight, queue_time: SECOND });
-            Self { router: serve(routes.merge(health::routes()), app()), entered, release }
+            let routes = Router::new()
+                .route(get_typing::PATH, get(handler.clone()))
+                .route(bulk_get_presence::PATH, post(handler))
+                .merge(health::routes());
+            let app = serve(routes, app()).behind(Admission { in_flight, queue_time: SECOND });
+            Self { app, entered, release }
         }
 
         fn begin(&self, method: &'static str, path: &'static str) -> JoinHandle<Answer> {
-            let router = self.router.clone();
-            tokio::spawn(async move { send(&router, method, path, &[]).await })
+            let app = self.app.clone();
+            tokio::spawn(async move { send(&app, method, path, &[]).await })
         }
 
         /// For so often a request is served after another, and each of them has waited for so long.
         async fn hand_over(&self, times: usize, after: Duration) {
             for _ in 0..times {
-                let _waits = self.begin("GET", "/slow");
+                let _waits = self.begin("GET", SLOW);
                 tokio::time::sleep(after).await;
                 self.release.notify_one();
                 self.entered.acquire().await.unwrap().forget();
@@ -154,13 +169,13 @@ mod tests {
         /// How long a request waits that finds no place.
         async fn patience(&self) -> Duration {
             let begun = Instant::now();
-            assert_refused(&self.begin("GET", "/slow").await.unwrap());
+            assert_refused(&self.begin("GET", SLOW).await.unwrap());
             begun.elapsed()
         }
 
         /// Begins a request and waits until it is being served.
         async fn serve(&self) -> JoinHandle<Answer> {
-            let begun = self.begin("GET", "/slow");
+            let begun = self.begin("GET", SLOW);
             self.entered.acquire().await.unwrap().forget();
             begun
         }
@@ -176,7 +191,7 @@ mod tests {
         let host = Host::with(1);
         let held = host.serve().await;
         let begun = Instant::now();
-        assert_refused(&host.begin("GET", "/slow").await.unwrap());
+        assert_refused(&host.begin("GET", SLOW).await.unwrap());
         assert_eq!(begun.elapsed(), SECOND);
 
         let waits = host.serve();
@@ -214,19 +229,32 @@ mod tests {
         let _held = host.serve().await;
         host.hand_over(50, SECOND / 12).await;
         assert_eq!(host.patience().await, SECOND / 10);
-        host.hand_over(1, SECOND / 25).await;
-        assert_eq!(host.patience().await, SECOND, "it is over as soon as a place is found soon");
+        host.hand_over(10, SECOND / 25).await;
+        assert_eq!(host.patience().await, SECOND / 10, "who may wait finds a place soon, because others may not");
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_so_many_wait_and_the_next_is_refused_at_once() {
         let host = Host::with(1);
         let _held = host.serve().await;
-        let waiting: Vec<_> = (0..WAITING).map(|_| host.begin("GET", "/slow")).collect();
+        let waiting: Vec<_> = (0..WAITING).map(|_| host.begin("GET", SLOW)).collect();
         tokio::task::yield_now().await;
         let begun = Instant::now();
-        assert_refused(&host.begin("GET", "/slow").await.unwrap());
+        assert_refused(&host.begin("GET", SLOW).await.unwrap());
         assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(waiting.iter().all(|waits| !waits.is_finished()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_an_overload_that_lasts_few_wait_and_the_next_is_refused_at_once() {
+        let host = Host::with(2 * STANDING);
+        for _ in 0..2 * STANDING {
+            host.serve().await;
+        }
+        tokio::time::advance(2 * SECOND).await;
+        let waiting = [(); 2].map(|()| host.begin("GET", SLOW));
+        tokio::task::yield_now().await;
+        assert_eq!(host.patience().await, Duration::ZERO);
         assert!(waiting.iter().all(|waits| !waits.is_finished()));
     }
 
@@ -235,7 +263,7 @@ mod tests {
         let host = Host::with(2 * BULK_WEIGHT);
         let bulks = [(); 2].map(|()| host.begin("POST", bulk_get_presence::PATH));
         let _entered = host.entered.acquire_many(2).await.unwrap();
-        assert_refused(&host.begin("GET", "/slow").await.unwrap());
+        assert_refused(&host.begin("GET", SLOW).await.unwrap());
         host.release.notify_waiters();
         for bulk in bulks {
             assert_eq!(bulk.await.unwrap().status, 200);
@@ -246,10 +274,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn probes_and_paths_that_are_not_there_need_no_place() {
+    async fn probes_and_what_is_not_there_need_no_place() {
         let host = Host::with(1);
         let _held = host.serve().await;
-        assert_eq!(send(&host.router, "GET", "/health", &[]).await.status, 200);
-        assert_eq!(send(&host.router, "GET", "/nowhere", &[]).await.status, 404);
+        for (method, path, status) in [
+            ("GET", "/health", 200),
+            ("GET", "/presence/some/where", 404),
+            ("GET", "/nowhere", 404),
+            ("DELETE", SLOW, 405),
+        ] {
+            assert_eq!(send(&host.app, method, path, &[]).await.status, status, "{method} {path}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Uri};
 use presence_corpus::hostile;
@@ -10,9 +9,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::testing::{Answer, answer, app, bearer};
-use super::{ENDPOINTS, app as serve, presence_routes};
+use super::{ENDPOINTS, HttpApp, app as serve, presence_routes};
 
-static HOST: LazyLock<Router> = LazyLock::new(|| serve(presence_routes(), app()));
+static HOST: LazyLock<HttpApp> = LazyLock::new(|| serve(presence_routes(), app()));
 
 fn ask(request: Request<Body>) -> Answer {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

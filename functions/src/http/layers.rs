@@ -1,34 +1,34 @@
-//! What is the same for every request: its id and trace, its span and metrics, the form of its problems, its deadline,
-//! and what becomes of a panic.
+//! What is the same for every request: whether there is a place for it, its id and trace, its span and metrics, the form
+//! of its problems, its deadline, and what becomes of a panic. Functions of our own and no layers of a router, for which
+//! every request would copy the services below each layer and put them and their futures into boxes.
 
 use std::any::Any;
+use std::convert::Infallible;
+use std::future::ready;
+use std::mem;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
-use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use futures::future::Map;
 use presence::events::Traceparent;
 use presence::telemetry::{self, SPANS};
-use tokio::time::error::Elapsed;
-use tokio::time::{Timeout, timeout};
-use tower::{Layer, Service, layer::layer_fn};
+use tokio::time::timeout;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tracing::Instrument;
 use tracing::field::Empty;
+use tracing::{Instrument, Level, Span};
 
+use super::admission::{Admission, Gate, Overloaded};
 use super::extract::Trace;
 use super::metrics;
-use super::problem::{self, Kind, Problem};
+use super::problem::Problem;
 
 /// The header that names a request, on the way in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,36 +42,153 @@ const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// How long a browser may remember what a preflight told it.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The outermost layer. Gives the request its id and trace, and the response its common headers; writes the body of a
-/// problem, logs what is our fault, and counts.
-pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let route = metrics::route_label(request.extensions().get::<MatchedPath>());
-    let told = told_span(&method, route);
-    let trace = telemetry::continue_trace(&told, trace(request.headers()));
-    let request_id = request_id(request.headers()).unwrap_or_else(|| trace.trace_id().to_owned());
-    let span = tracing::info_span!("request", request_id, %method, route, traceparent = %trace);
-    told.record("request_id", &request_id);
-    request.extensions_mut().insert(Trace(trace.clone()));
+/// Answers the requests of a host. Copies of it are cheap, and are one and the same.
+#[derive(Debug, Clone)]
+pub struct HttpApp(Arc<Layers>);
 
-    let response = next.run(request).instrument(span.clone()).instrument(told.clone()).await;
+#[derive(Debug)]
+struct Layers {
+    router: Router,
+    /// How long a request may take.
+    limit: Duration,
+    cors: Option<CorsLayer>,
+    gate: Option<Gate>,
+}
 
-    let mut response = span.in_scope(|| write_problem(response, &request_id));
-    told.record("http.response.status_code", response.status().as_u16());
-    if response.status().is_server_error() {
-        told.record("otel.status_code", "ERROR");
+impl HttpApp {
+    /// What these routes answer within the limit, also to pages of the given origins.
+    pub(super) fn new(router: Router, limit: Duration, origins: &[HeaderValue]) -> Self {
+        let cors = (!origins.is_empty()).then(|| cors(origins));
+        Self(Arc::new(Layers { router, limit, cors, gate: None }))
     }
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    insert_text(headers, REQUEST_ID, &request_id);
-    insert_text(headers, TRACEPARENT, trace.as_str());
-    metrics::record(route, &method, response.status(), started.elapsed());
+
+    /// The same, which takes on only so much. What is too much is refused before anything is done for it.
+    #[must_use]
+    pub fn behind(&self, admission: Admission) -> Self {
+        let Layers { router, limit, cors, .. } = &*self.0;
+        let gate = Some(Gate::new(admission));
+        Self(Arc::new(Layers { router: router.clone(), limit: *limit, cors: cors.clone(), gate }))
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: Request) -> Response {
+        let arrival = Arrival::of(&request);
+        let place = match &self.0.gate {
+            Some(gate) => gate.enter(&arrival.method, arrival.route).await,
+            None => Ok(None),
+        };
+        match place {
+            // In a box, so that a quiet connection has no room for it.
+            Ok(_place) => Box::pin(self.serve(request, arrival)).await,
+            Err(Overloaded) => self.refuse(request, &arrival).await,
+        }
+    }
+
+    /// Tells a client that there is no place for its request.
+    pub async fn turn_away(&self, request: Request) -> Response {
+        let arrival = Arrival::of(&request);
+        self.refuse(request, &arrival).await
+    }
+
+    async fn serve(&self, mut request: Request, arrival: Arrival) -> Response {
+        let Arrival { method, route, .. } = &arrival;
+        let told = told_span(method, route);
+        let trace = telemetry::continue_trace(&told, trace(request.headers()));
+        let request_id = request_id(request.headers(), &trace);
+        let span = logged_span(&arrival, &request_id, &trace);
+        told.record("request_id", &request_id);
+        request.extensions_mut().insert(Trace(trace.clone()));
+
+        let mut response = self.cross_origin(request).instrument(span.clone()).instrument(told.clone()).await;
+
+        if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
+            log(&problem, || span);
+            problem.write(&mut response, method, &request_id);
+        }
+        told.record("http.response.status_code", response.status().as_u16());
+        if response.status().is_server_error() {
+            told.record("otel.status_code", "ERROR");
+        }
+        arrival.answered(&mut response, &request_id, &trace);
+        response
+    }
+
+    async fn cross_origin(&self, request: Request) -> Response {
+        match &self.0.cors {
+            None => self.route(request).await,
+            Some(cors) => Box::pin(with_cors(cors, request, |request| self.route(request))).await,
+        }
+    }
+
+    /// Ends a request that takes too long, and one that panics. What it had begun in the store stays whole: a change and
+    /// the note that it is not yet published are one write.
+    async fn route(&self, request: Request) -> Response {
+        let routed = AssertUnwindSafe(self.0.router.clone().oneshot(request)).catch_unwind();
+        match timeout(self.0.limit, routed).await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Err(panic)) => panicked(&*panic),
+            Err(_) => Problem::deadline_exceeded().into_response(),
+        }
+    }
+
+    /// In an overload this is what the process does most: nothing is made but the answer, and no span.
+    async fn refuse(&self, request: Request, arrival: &Arrival) -> Response {
+        let trace = trace(request.headers()).unwrap_or_else(Traceparent::generate);
+        let request_id = request_id(request.headers(), &trace);
+        let problem = Problem::overloaded();
+        log(&problem, || logged_span(arrival, &request_id, &trace));
+        let mut response = problem.head();
+        problem.write(&mut response, &arrival.method, &request_id);
+        arrival.answered(&mut response, &request_id, &trace);
+        metrics::refused();
+        match &self.0.cors {
+            None => response,
+            Some(_) if arrival.method == Method::OPTIONS => response,
+            Some(cors) => Box::pin(with_cors(cors, request, |_| ready(mem::take(&mut response)))).await,
+        }
+    }
+}
+
+/// When a request came, and how it is called in metrics, logs and spans.
+struct Arrival {
+    at: Instant,
+    method: Method,
+    route: &'static str,
+}
+
+impl Arrival {
+    fn of(request: &Request) -> Self {
+        let route = metrics::route_label(request.uri().path());
+        Self { at: Instant::now(), method: request.method().clone(), route }
+    }
+
+    /// What all answers have, and are counted for.
+    fn answered(&self, response: &mut Response, request_id: &str, trace: &Traceparent) {
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        insert_text(headers, REQUEST_ID, request_id);
+        insert_text(headers, TRACEPARENT, trace.as_str());
+        metrics::record(self.route, &self.method, response.status(), self.at.elapsed());
+    }
+}
+
+/// The answer, with what a browser has to know of it; of a preflight that alone.
+async fn with_cors<F>(cors: &CorsLayer, request: Request, mut answer: impl FnMut(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
+    let answered = service_fn(|request| answer(request).map(Ok::<_, Infallible>));
+    let Ok(response) = cors.layer(answered).oneshot(request).await;
     response
 }
 
+/// What stands in the lines of the log about a request.
+fn logged_span(Arrival { method, route, .. }: &Arrival, request_id: &str, trace: &Traceparent) -> Span {
+    tracing::info_span!("request", request_id, %method, route, traceparent = %trace)
+}
+
 /// What a collector is told of a request, under the names that OpenTelemetry gives it.
-fn told_span(method: &Method, route: &'static str) -> tracing::Span {
+fn told_span(method: &Method, route: &'static str) -> Span {
     tracing::info_span!(
         target: SPANS,
         "request",
@@ -88,11 +205,12 @@ fn told_span(method: &Method, route: &'static str) -> tracing::Span {
 /// The caller's id where it is fit for a log line and a header. Without one a request is called by its trace, which its
 /// events carry as well. An id of a request is not passed on to them: it would tell a choice from a silence, and so an
 /// invisible user from one who left.
-fn request_id(headers: &HeaderMap) -> Option<String> {
+fn request_id(headers: &HeaderMap, trace: &Traceparent) -> String {
     let fit = |id: &&str| {
         (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit).map(str::to_owned)
+    let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit);
+    own.unwrap_or_else(|| trace.trace_id()).to_owned()
 }
 
 /// The trace that the request belongs to, as W3C or AWS writes it.
@@ -108,33 +226,23 @@ fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     }
 }
 
-/// A response that stands for a problem gets its body here, where the request id is known.
-fn write_problem(mut response: Response, request_id: &str) -> Response {
-    let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() else {
-        return response;
-    };
-    log(&problem);
-    if problem.kind() == Kind::Overloaded {
-        metrics::refused();
-    }
-    response.headers_mut().insert(CONTENT_TYPE, problem::MEDIA_TYPE);
-    response.headers_mut().remove(CONTENT_LENGTH);
-    *response.body_mut() = Body::from(problem.document(request_id));
-    response
-}
-
 /// What is our fault is logged once, here, with its causes; what is the caller's fault is theirs to read.
-fn log(problem: &Problem) {
+fn log(problem: &Problem, span: impl FnOnce() -> Span) {
     let (uri, status, _) = problem.kind().describe();
-    let cause = problem.cause().map(causes).unwrap_or_default();
-    match status {
-        StatusCode::SERVICE_UNAVAILABLE if UNAVAILABLE.may_tell() => {
-            tracing::warn!(problem = uri, cause, "request not served; others like it may go untold");
-        }
-        StatusCode::SERVICE_UNAVAILABLE => tracing::debug!(problem = uri, cause, "request not served"),
-        _ if status.is_server_error() => tracing::error!(problem = uri, cause, "request failed"),
-        _ => {}
+    if !status.is_server_error() {
+        return;
     }
+    let unserved = status == StatusCode::SERVICE_UNAVAILABLE;
+    let told = !unserved || UNAVAILABLE.may_tell();
+    if !told && !tracing::enabled!(Level::DEBUG) {
+        return;
+    }
+    let cause = problem.cause().map(causes).unwrap_or_default();
+    span().in_scope(|| match (unserved, told) {
+        (false, _) => tracing::error!(problem = uri, cause, "request failed"),
+        (true, true) => tracing::warn!(problem = uri, cause, "request not served; others like it may go untold"),
+        (true, false) => tracing::debug!(problem = uri, cause, "request not served"),
+    });
 }
 
 /// In an outage or an overload every request fails alike: a line for each would cost more than the answer.
@@ -168,44 +276,8 @@ fn causes(error: &presence::Error) -> String {
     line
 }
 
-/// Ends a request that takes too long. What it had begun in the store stays whole: a change and the note that it is
-/// not yet published are one write. A service of its own and no function of axum, for which every request would copy
-/// the services below and put them and their future into boxes.
-#[derive(Debug, Clone)]
-pub(super) struct Deadline<S> {
-    limit: Duration,
-    served: S,
-}
-
-/// Puts what is below under a [`Deadline`].
-pub(super) fn deadline<S>(limit: Duration) -> impl Layer<S, Service = Deadline<S>> + Clone {
-    layer_fn(move |served| Deadline { limit, served })
-}
-
-impl<S, B> Service<Request> for Deadline<S>
-where
-    S: Service<Request, Response = Response<B>>,
-    Response<B>: IntoResponse,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future =
-        Map<Timeout<S::Future>, fn(Result<Result<Response<B>, S::Error>, Elapsed>) -> Result<Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.served.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        timeout(self.limit, self.served.call(request)).map(|ended| match ended {
-            Ok(served) => served.map(IntoResponse::into_response),
-            Err(_) => Ok(Problem::deadline_exceeded().into_response()),
-        })
-    }
-}
-
 /// A panic ends one request, as a problem like any other.
-pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let message = panic.downcast_ref::<&str>().copied();
     let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     tracing::error!(message, "a handler panicked");
@@ -213,7 +285,7 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 /// Lets pages of the given origins call.
-pub(super) fn cors(origins: &[HeaderValue]) -> CorsLayer {
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.iter().cloned()))
         .allow_methods([Method::GET, Method::POST])

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::MatchedPath;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::routing::get;
@@ -73,10 +72,17 @@ pub(super) fn refused() {
 }
 
 /// The pattern of the route, or `other`: paths that are not ours are all one.
-pub(super) fn route_label(matched: Option<&MatchedPath>) -> &'static str {
-    let Some(matched) = matched else { return "other" };
+pub(super) fn route_label(path: &str) -> &'static str {
     let ours = ENDPOINTS.iter().map(|(path, _)| *path).chain([health::PATH, ready::PATH, PATH, explain::PATH]);
-    ours.into_iter().find(|path| *path == matched.as_str()).unwrap_or("other")
+    ours.into_iter().find(|pattern| fits(pattern, path)).unwrap_or("other")
+}
+
+/// Whether a path is one of the pattern's, which has at most one id, as the router would say.
+fn fits(pattern: &str, path: &str) -> bool {
+    let Some((start, end)) = pattern.split_once('{') else { return pattern == path };
+    let (_, end) = end.split_once('}').unwrap_or_default();
+    let id = path.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+    id.is_some_and(|id| !id.is_empty() && !id.contains('/'))
 }
 
 /// A caller may send any word as a method.
@@ -105,6 +111,29 @@ mod tests {
     use super::super::testing::{app, bearer, send};
     use super::super::{app as serve, presence_routes};
     use super::*;
+
+    #[test]
+    fn a_path_is_known_by_its_pattern() {
+        for (path, label) in [
+            ("/presence/status", "/presence/status"),
+            ("/presence/typing", "/presence/typing"),
+            ("/presence/typing/x", "/presence/typing/{channel_id}"),
+            ("/presence/x", "/presence/{user_id}"),
+            ("/presence/statuses", "/presence/{user_id}"),
+            ("/admin/presence/x/explain", "/admin/presence/{user_id}/explain"),
+            ("/health", "/health"),
+            ("/presence/", "other"),
+            ("/presence", "other"),
+            ("/presence/x/", "other"),
+            ("/presence/typing/", "other"),
+            ("/presence/typing/x/y", "other"),
+            ("/admin/presence//explain", "other"),
+            ("/healthy", "other"),
+            ("*", "other"),
+        ] {
+            assert_eq!(route_label(path), label, "{path}");
+        }
+    }
 
     #[tokio::test]
     async fn requests_are_counted_by_words_of_our_own() {

@@ -16,15 +16,12 @@ pub mod ready;
 pub mod start_typing;
 pub mod update_status;
 
-pub use layers::{REQUEST_ID, TRACEPARENT};
+pub use layers::{HttpApp, REQUEST_ID, TRACEPARENT};
 
 use axum::Router;
 use axum::extract::MatchedPath;
 use axum::http::Method;
-use axum::middleware::from_fn;
 use axum::routing::MethodRouter;
-use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use self::problem::Problem;
 use crate::App;
@@ -51,24 +48,10 @@ pub fn presence_routes() -> Router<App> {
 ///
 /// A function has one route and knows the paths of the others, so that it does not take them for its own
 /// (`/presence/status` for a user id) and answers a wrong method as all of the service would.
-pub fn app(routes: Router<App>, app: App) -> Router {
+pub fn app(routes: Router<App>, app: App) -> HttpApp {
     let routes = ENDPOINTS.iter().fold(routes, |routes, (path, _)| routes.route(path, MethodRouter::new()));
-    let cors = (!app.cors_origins().is_empty()).then(|| layers::cors(app.cors_origins()));
-    let layers = ServiceBuilder::new()
-        .layer(from_fn(layers::envelope))
-        .option_layer(cors)
-        .layer(layers::deadline(app.limits().request_time))
-        .layer(CatchPanicLayer::custom(layers::panicked));
-    routes
-        .fallback(async || Problem::not_found())
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(layers)
-        .with_state(app)
-}
-
-/// What a host serves on connections that it has no place for: the same problem for every request.
-pub fn refusal() -> Router {
-    Router::new().fallback(async || Problem::overloaded()).layer(from_fn(layers::envelope))
+    let routes = routes.fallback(async || Problem::not_found()).method_not_allowed_fallback(method_not_allowed);
+    HttpApp::new(routes.with_state(app.clone()), app.limits().request_time, app.cors_origins())
 }
 
 /// A method that the path does not have. One that it has elsewhere, in another function, is not to be found here.

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use presence::auth::AuthError;
 use presence::domain::Invalid;
@@ -191,10 +192,53 @@ impl Problem {
         let (uri, status, title) = self.kind.describe();
         let document =
             Document { uri, title, status: status.as_u16(), detail: &self.detail, request_id, errors: &self.errors };
+        let mut body = Vec::with_capacity(USUAL_BYTES);
         // Plain data always has a JSON form.
-        serde_json::to_vec(&document).unwrap_or_default()
+        let _ = serde_json::to_writer(&mut body, &document);
+        body
+    }
+
+    /// Writes the body of the problem into its response, where the request id is known. Who asks with `HEAD` is told
+    /// its length.
+    pub(super) fn write(&self, response: &mut Response, method: &Method, request_id: &str) {
+        let document = self.document(request_id);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, MEDIA_TYPE);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(document.len()));
+        *response.body_mut() = if *method == Method::HEAD { Body::empty() } else { Body::from(document) };
+    }
+
+    /// The status and the headers of the problem.
+    pub(super) fn head(&self) -> Response {
+        let (_, status, _) = self.kind.describe();
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.reserve(USUAL_HEADERS);
+        match self.kind {
+            Kind::MissingToken => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="presence""#));
+            }
+            Kind::InvalidToken => {
+                headers.insert(WWW_AUTHENTICATE, invalid_token_challenge(&self.detail));
+            }
+            _ => {}
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
     }
 }
+
+/// Few problems have a longer body, in bytes.
+const USUAL_BYTES: usize = 320;
+
+/// Few problems have more headers.
+const USUAL_HEADERS: usize = 8;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -241,24 +285,7 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (_, status, _) = self.kind.describe();
-        let mut response = status.into_response();
-        let headers = response.headers_mut();
-        match self.kind {
-            Kind::MissingToken => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="presence""#));
-            }
-            Kind::InvalidToken => {
-                headers.insert(WWW_AUTHENTICATE, invalid_token_challenge(&self.detail));
-            }
-            _ => {}
-        }
-        if let Some(wait) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-        }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
+        let mut response = self.head();
         response.extensions_mut().insert(Arc::new(self));
         response
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use futures::FutureExt;
@@ -13,9 +12,9 @@ use presence::auth::{Authenticator, development_token};
 use presence::config::Config;
 use presence::domain::UserId;
 use serde_json::Value;
-use tower::ServiceExt;
 use uuid::Uuid;
 
+use super::HttpApp;
 use super::problem::Problem;
 use crate::App;
 
@@ -69,17 +68,17 @@ impl Answer {
 }
 
 /// Sends a request without a body, with the headers given.
-pub(super) async fn send(router: &Router, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(super) async fn send(app: &HttpApp, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    answer(router, request.body(Body::empty()).unwrap()).await
+    answer(app, request.body(Body::empty()).unwrap()).await
 }
 
 /// Sends any request.
-pub(super) async fn answer(router: &Router, request: Request<Body>) -> Answer {
-    let response = router.clone().oneshot(request).await.unwrap();
+pub(super) async fn answer(app: &HttpApp, request: Request<Body>) -> Answer {
+    let response = app.answer(request).await;
     let (parts, body) = response.into_parts();
     let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
     Answer { status: parts.status, headers: parts.headers, body }

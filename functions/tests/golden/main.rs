@@ -3,16 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use lambda_http::request::LambdaRequest;
-use lambda_http::{Adapter, Context, LambdaEvent, Service};
+use lambda_http::{Adapter, Context, LambdaEvent, Service, service_fn};
 use presence::PresenceService;
 use presence::auth::{Authenticator, DEVELOPMENT_SECRET};
 use presence::config::Config;
@@ -64,6 +66,10 @@ async fn call(app: &App, request: Request<Bytes>) -> Result<Response<Bytes>, Str
     let function = presence_functions::http::app(function_of(request.uri().path()), app.clone());
     let event: LambdaRequest = serde_json::from_value(event(&request)).map_err(|error| error.to_string())?;
     let invocation = LambdaEvent::new(event, Context::default());
+    let function = service_fn(|request: Request<lambda_http::Body>| {
+        let function = function.clone();
+        async move { Ok::<_, Infallible>(function.answer(request.map(Body::new)).await) }
+    });
     let answer = Adapter::from(function).call(invocation).await.map_err(|error| error.to_string())?;
     response(&serde_json::to_value(answer).map_err(|error| error.to_string())?)
 }

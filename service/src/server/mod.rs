@@ -5,21 +5,20 @@ mod guard;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use presence_functions::http::HttpApp;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
 use self::guard::{Guarded, Phase};
 
@@ -63,10 +62,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Answers for one listener.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Answers the requests.
-    pub router: Router,
-    /// Answers the requests on connections beyond the limit.
-    pub refusal: Router,
+    /// Answers the requests, and turns away those on connections beyond the limit.
+    pub app: HttpApp,
     /// What clients may take.
     pub limits: Limits,
 }
@@ -90,14 +87,15 @@ impl Server {
                     continue;
                 }
             };
-            let (place, router, is_refused) = if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                (place, self.router.clone(), false)
+            let (place, is_refused) = if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                (place, false)
             } else if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
-                (place, self.refusal.clone(), true)
+                (place, true)
             } else {
                 continue;
             };
-            let connection = Connection { router, is_refused, limits: self.limits, shutdown: shutdown.clone() };
+            let (app, limits, shutdown) = (self.app.clone(), self.limits, shutdown.clone());
+            let connection = Connection { app, is_refused, limits, shutdown };
             let served = connection.serve(stream, place);
             let abandon = abandon.clone();
             connections.spawn(async move { abandon.run_until_cancelled(served).await });
@@ -121,7 +119,7 @@ async fn pause_if_exhausted(error: &io::Error) {
 }
 
 struct Connection {
-    router: Router,
+    app: HttpApp,
     /// Gets one answer and no time to be silent.
     is_refused: bool,
     limits: Limits,
@@ -136,17 +134,15 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let phase = Phase::default();
         let io = TokioIo::new(Guarded::new(stream, place, phase.clone(), self.limits));
-        let router = self.router;
+        let (app, is_refused) = (self.app, self.is_refused);
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             phase.serving();
-            let (router, phase) = (router.clone(), phase.clone());
+            let (app, phase) = (app.clone(), phase.clone());
             async move {
-                let request: Request = request.map(Body::new);
-                let response = router.oneshot(request).await;
-                if let Ok(response) = &response {
-                    phase.answered(response.status());
-                }
-                response
+                let request = request.map(Body::new);
+                let response = if is_refused { app.turn_away(request).await } else { app.answer(request).await };
+                phase.answered(response.status());
+                Ok::<_, Infallible>(response)
             }
         });
         let connection = http1::Builder::new()

@@ -7,6 +7,13 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::{get, post};
+use presence::PresenceService;
+use presence::auth::Authenticator;
+use presence::config::Config;
+use presence::domain::Rules;
+use presence::events::MemoryBus;
+use presence::store::MemoryStore;
+use presence_functions::{App, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -30,17 +37,24 @@ fn patient() -> Limits {
     Limits { connections: 100, refusals: 10, head_time: LONG, idle_time: LONG, write_time: LONG, drain_time: LONG }
 }
 
-async fn start(router: Router, limits: Limits) -> Running {
+/// An app on the embedded store.
+fn app() -> App {
+    let config = Config::from_lookup(|_| None).unwrap();
+    let rules = Rules::default();
+    let service = PresenceService::new(Arc::new(MemoryStore::new(rules)), Arc::new(MemoryBus::new()), rules);
+    App::new(Arc::new(service), Arc::new(Authenticator::new(&config.auth).unwrap()))
+}
+
+async fn start(routes: Router<App>, limits: Limits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let refusal = Router::new().fallback(async || (StatusCode::SERVICE_UNAVAILABLE, "full"));
-    let server = Server { router, refusal, limits };
+    let server = Server { app: http::app(routes, app()), limits };
     let task = tokio::spawn(server.serve(listener, shutdown.clone()));
     Running { address, shutdown, task }
 }
 
-fn hello() -> Router {
+fn hello() -> Router<App> {
     Router::new().route("/", get(async || "hello"))
 }
 
@@ -160,7 +174,7 @@ async fn connections_beyond_the_limit_are_told_so_and_later_ones_are_served() {
 
     let mut second = server.connect().await;
     second.write_all(GET).await.unwrap();
-    let refused = read_until(&mut second, "full").await;
+    let refused = read_until(&mut second, "overloaded").await;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(refused.contains("connection: close"), "{refused}");
     wait_for_end(&mut second).await;
