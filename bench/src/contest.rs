@@ -127,7 +127,7 @@ pub(crate) fn table(title: impl Into<String>, contestants: &[&Contestant]) -> Ta
 }
 
 /// The process of the server.
-async fn server_of(redis: &MultiplexedConnection) -> u32 {
+pub(crate) async fn server_of(redis: &MultiplexedConnection) -> u32 {
     let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis.clone()).await.unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("process_id:"));
     line.and_then(|text| text.trim().parse().ok()).unwrap_or_default()

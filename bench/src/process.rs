@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -134,6 +135,24 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok()).unwrap_or(f64::NAN);
     (ticks(11) + ticks(12)) / TICKS_A_SECOND
+}
+
+/// The cores that this process may run on; none where the system does not tell.
+pub(crate) fn cores() -> Vec<usize> {
+    let allowed = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
+}
+
+/// Keeps a process and what it starts later on these cores.
+pub(crate) fn keep_on(pid: u32, cores: &[usize]) {
+    let mut allowed = CpuSet::new();
+    cores.iter().for_each(|core| allowed.set(*core));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let names = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+    for thread in names.filter_map(Pid::from_raw) {
+        // One that ended meanwhile needs no core.
+        let _ = sched_setaffinity(Some(thread), &allowed);
+    }
 }
 
 /// Lets this process have as many sockets as it may.

@@ -7,6 +7,7 @@ mod gateway;
 mod heartbeats;
 mod memory;
 mod opens;
+mod overload;
 mod reads;
 mod simulate;
 mod sweep;
@@ -30,6 +31,8 @@ pub(crate) enum Measure {
     Reads,
     /// Status updates and typing over HTTP, and the time until a subscriber hears of them.
     Updates,
+    /// More status updates than can be served: what a refusal costs, and what is left of the peak.
+    Overload,
     /// Connections opened and closed, in batches, each stored and told.
     Opens,
     /// Everyone vanishes at once; and how late each is told.
@@ -46,12 +49,13 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// In the order in which a page shows them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Heartbeats,
         Self::EndToEnd,
         Self::Bulk,
         Self::Reads,
         Self::Updates,
+        Self::Overload,
         Self::Opens,
         Self::Sweep,
         Self::Memory,
@@ -68,6 +72,7 @@ impl Measure {
             Self::Bulk => "bulk",
             Self::Reads => "reads",
             Self::Updates => "updates",
+            Self::Overload => "overload",
             Self::Opens => "opens",
             Self::Sweep => "sweep",
             Self::Memory => "memory",
@@ -85,6 +90,7 @@ impl Measure {
             Self::Bulk => bulk::measure(stage).await,
             Self::Reads => reads::measure(stage).await,
             Self::Updates => updates::measure(stage).await,
+            Self::Overload => overload::measure(stage).await,
             Self::Opens => opens::measure(stage).await,
             Self::Sweep => sweep::measure(stage).await,
             Self::Memory => memory::measure(stage).await,

@@ -24,7 +24,7 @@ const SYNAPSE: [f64; 2] = [390.0, 1_000.0];
 const LATENCY_RATE: f64 = 1000.0;
 
 /// Connections for more updates than can be served: those of the time until the service begins to refuse.
-const BURST: usize = 2048;
+pub(super) const BURST: usize = 2048;
 
 /// The columns of the updates by what is offered.
 const BY_LOAD: [&str; 7] = [
@@ -70,14 +70,14 @@ pub(crate) async fn measure(stage: &Stage) -> Section {
     section
 }
 
-type Make = fn(UserId) -> Prepared;
+pub(super) type Make = fn(UserId) -> Prepared;
 
 /// A request of each of the next users.
-fn next(users: &mut impl Iterator<Item = UserId>, count: usize, make: Make) -> Arc<[Prepared]> {
+pub(super) fn next(users: &mut impl Iterator<Item = UserId>, count: usize, make: Make) -> Arc<[Prepared]> {
     users.take(count).map(make).collect()
 }
 
-fn update(user: UserId) -> Prepared {
+pub(super) fn update(user: UserId) -> Prepared {
     // Always another text, so that every update is a change.
     let text = Uuid::new_v4().to_string();
     post("/presence/status", user, json!({ "status": "dnd", "custom_status": text }).to_string())
