@@ -80,7 +80,9 @@ fn p99<'a>(reads: impl Iterator<Item = &'a Read>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-#[tokio::test]
+// On threads of their own, readers that are many do not keep the way to the store waiting, which runs in this process as
+// well: a command that waits for half a second is given up, and the connection with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn at_twice_its_capacity_the_service_does_as_much_as_ever_and_turns_the_rest_away_in_time() {
     let (store, nats) = (Store::start_single().await, Nats::start(JetStream::On).await);
     let way = Proxy::to(store.port()).await;
@@ -105,7 +107,8 @@ async fn at_twice_its_capacity_the_service_does_as_much_as_ever_and_turns_the_re
     let loads = async {
         let usual = closed_loop(api).await;
         let twice = open_loop(api, 2.0 * goodput(&usual)).await;
-        (usual, twice)
+        // A machine that has other work as well may do less by now than it did before.
+        (usual, twice, closed_loop(api).await)
     };
     let heartbeats = async {
         let mut pace = interval(Duration::from_secs(1));
@@ -121,20 +124,20 @@ async fn at_twice_its_capacity_the_service_does_as_much_as_ever_and_turns_the_re
             assert_eq!(service.get_openly("/health").await.status, 200);
         }
     };
-    let (usual, twice) = tokio::select! {
+    let (usual, twice, later) = tokio::select! {
         loaded = loads => loaded,
         () = heartbeats => unreachable!("it goes on"),
         () = probes => unreachable!("it goes on"),
     };
 
-    assert!(usual.iter().all(Read::is_served), "none was too many");
+    assert!(usual.iter().chain(&later).all(Read::is_served), "none was too many");
     let (served, refused): (Vec<&Read>, Vec<&Read>) = twice.iter().partition(|read| read.is_served());
     assert!(!refused.is_empty(), "twice the load is too much");
     for Read { answer, .. } in &refused {
         assert_eq!(assert_problem(answer, 503)["type"], "urn:presence:problem:overloaded");
         retry_after(answer);
     }
-    let (peak, under_load) = (goodput(&usual), goodput(&twice));
+    let (peak, under_load) = (goodput(&usual).min(goodput(&later)), goodput(&twice));
     let (usual, served, turned_away) = (p99(usual.iter()), p99(served.into_iter()), p99(refused.iter().copied()));
     println!(
         "at its peak {peak:.0}/s, p99 {usual:?}; offered {:.0}/s: {under_load:.0}/s, p99 {served:?}; {} refused, p99 \
