@@ -107,7 +107,8 @@ pub(crate) fn strangers(count: usize) -> Vec<Member> {
 }
 
 fn store(stage: &Stage, rules: Rules) -> Arc<dyn PresenceStore> {
-    let config = RedisConfig { url: stage.servers.redis_url.clone(), cluster: false, wait_replicas: 0 };
+    let config =
+        RedisConfig { url: stage.servers.redis_url.clone(), cluster: false, wait_replicas: 0, replica_url: None };
     Arc::new(RedisStore::new(&config, rules).unwrap())
 }
 

@@ -52,7 +52,7 @@ pub enum ConnectError {
         /// Why.
         reason: String,
     },
-    /// `REDIS_URL` can't be used.
+    /// `REDIS_URL` or `REDIS_REPLICA_URL` can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// `NATS_URL` can't be used.
@@ -79,6 +79,7 @@ pub async fn connect(config: &Config, host: Host) -> Result<Connected, ConnectEr
                 url: url.clone(),
                 cluster: config.redis_cluster,
                 wait_replicas: config.redis_wait_replicas,
+                replica_url: config.redis_replica_url.clone(),
             };
             Arc::new(MeteredStore::new(RedisStore::trusting(&redis, rules, authorities.as_deref())?))
         }

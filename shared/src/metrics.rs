@@ -51,6 +51,8 @@ pub const PENDING_USERS: &str = "presence_pending_users";
 pub const STORE_SECONDS: &str = "presence_store_seconds";
 /// What the store did not do.
 pub const STORE_ERRORS: &str = "presence_store_errors_total";
+/// Reads that a replica may answer.
+pub const REPLICA_READS: &str = "presence_replica_reads_total";
 /// Events that NATS has.
 pub const EVENTS_PUBLISHED: &str = "presence_events_published_total";
 /// Events that it may not have.
@@ -61,7 +63,7 @@ pub const EVENTS_SECONDS: &str = "presence_events_publish_seconds";
 pub const DEAD_LETTERS: &str = "presence_dead_letters_total";
 
 /// Every metric of every process, in the order in which they are best explained.
-pub const METRICS: [Metric; 28] = [
+pub const METRICS: [Metric; 29] = [
     counter(HTTP_REQUESTS, &["route", "method", "status"], "Requests; the status is a class, as `2xx`"),
     histogram(HTTP_SECONDS, &["route", "method"], "Time to the response"),
     counter(HTTP_REFUSED, &[], "Requests turned away because too many were being served"),
@@ -87,6 +89,12 @@ pub const METRICS: [Metric; 28] = [
         STORE_ERRORS,
         &["operation", "kind"],
         "Operations that failed: the store was `unavailable`, or what it holds `corrupt`",
+    ),
+    counter(
+        REPLICA_READS,
+        &["outcome"],
+        "Reads of many users with REDIS_REPLICA_URL: `answered` by the replica, or by the primary because the replica was \
+         `behind`, `failed`, or is `left` alone for a moment after that",
     ),
     counter(EVENTS_PUBLISHED, &["subject"], "Events that NATS has"),
     counter(EVENTS_FAILED, &["subject"], "Events that are not known to have arrived; they are told again"),

@@ -110,7 +110,7 @@ impl PresenceService {
         let now = self.now().await?;
         let mut presences = Vec::with_capacity(users.len());
         let mut ended = Vec::new();
-        for (place, loaded) in self.store.load(users).await.into_iter().enumerate() {
+        for (place, loaded) in self.store.read(users).await.into_iter().enumerate() {
             let record = loaded?.record;
             let presence = self.seen_by(caller, &record, now);
             if presence.version > record.version {

@@ -107,10 +107,13 @@ async fn until_told(service: &Service, name: &str) {
 
 #[tokio::test]
 async fn a_service_to_which_everything_happens_tells_every_metric_with_its_labels() {
-    let (mut store, mut nats) = (Store::start().await, Nats::start(JetStream::On).await);
-    let service = Service::builder().store(&store).nats(&nats).heartbeat_timeout(2).start().await;
+    let (mut store, mut nats) = (Store::start_single().await, Nats::start(JetStream::On).await);
+    let service = Service::builder().store(&store).nats(&nats).heartbeat_timeout(2);
+    let service = service.env("REDIS_REPLICA_URL", store.url()).start().await;
     let user = User::new();
     service.update(&user, &json!({ "status": "online" })).await;
+    let strangers: Vec<User> = (0..40).map(|_| User::new()).collect();
+    service.presences(&strangers.iter().collect::<Vec<_>>()).await;
     service.post(&user, "/presence/typing", &json!({ "channel_id": Uuid::new_v4().to_string() })).await;
     leave(arrive(&service).await).await;
     for subscription in SUBSCRIPTIONS {

@@ -11,7 +11,7 @@ use presence::events::{Event, EventPublisher, MemoryBus, PublishError};
 use presence::service::UserInput;
 use presence::store::{Ending, Index, PresenceStore, RedisConfig, RedisStore, StoreError, shard_of};
 use presence::{Error, PresenceService, Sweeper};
-use presence_tests::{Cluster, PASSWORD, Store, documented_acl};
+use presence_tests::{Cluster, PASSWORD, Store, documented_acl, eventually, seen};
 use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
@@ -161,7 +161,7 @@ async fn finish(store: &Arc<RedisStore>) -> Result<(), StoreError> {
 }
 
 fn store_at(url: String) -> Arc<RedisStore> {
-    store_by(&RedisConfig { url, cluster: false, wait_replicas: 0 })
+    store_by(&RedisConfig { url, cluster: false, wait_replicas: 0, replica_url: None })
 }
 
 fn store_by(config: &RedisConfig) -> Arc<RedisStore> {
@@ -201,7 +201,7 @@ async fn the_user_of_redis_that_reads_has_what_it_needs_and_no_more() {
 async fn in_cluster_mode_the_users_of_redis_also_ask_where_the_slots_are() {
     let store = Store::start_cluster().await;
     let mut admin = store.connect_node().await;
-    let configured = |url| RedisConfig { url, cluster: true, wait_replicas: 0 };
+    let configured = |url| RedisConfig { url, cluster: true, wait_replicas: 0, replica_url: None };
     let user = AclUser::documented("presence").with(&["+cluster|slots", "+asking"]);
     user.set(&mut admin).await;
     write(&store_by(&configured(user.url(&store)))).await.unwrap();
@@ -232,7 +232,7 @@ async fn load_as(user: &AclUser, cluster: &Cluster, somebody: UserId) -> (bool, 
     for admin in &mut admins {
         user.set(admin).await;
     }
-    let config = RedisConfig { url: user.url(&cluster.nodes()[0]), cluster: true, wait_replicas: 0 };
+    let config = RedisConfig { url: user.url(&cluster.nodes()[0]), cluster: true, wait_replicas: 0, replica_url: None };
     let loaded = store_by(&config).load(&[somebody]).await;
     let refused = join_all(admins.iter_mut().map(|admin| refused(user, admin))).await;
     (loaded.iter().all(Result::is_ok), refused.into_iter().flatten().collect())
@@ -244,7 +244,7 @@ async fn to_wait_for_replicas_takes_two_more_permissions() {
     let mut admin = store.connect_node().await;
     let user = AclUser::documented("presence").with(&["+eval", "+wait"]);
     let hide = async |user: &AclUser| {
-        let config = RedisConfig { url: user.url(&store), cluster: false, wait_replicas: 1 };
+        let config = RedisConfig { url: user.url(&store), cluster: false, wait_replicas: 1, replica_url: None };
         let service = PresenceService::new(store_by(&config), Arc::new(MemoryBus::new()), Rules::default());
         let update = StatusUpdate { status: Some(Intent::Invisible), ..StatusUpdate::default() };
         let hidden = service.update_status(UserId::new(Uuid::new_v4()), update, Traceparent::generate()).await;
@@ -284,5 +284,34 @@ async fn to_note_changes_and_to_tell_them_takes_three_more_permissions() {
         less.set(&mut admin).await;
         let _ = note(&less).await;
         assert_ne!(refused(&less, &mut admin).await, BTreeSet::new(), "{permission} is not needed");
+    }
+}
+
+#[tokio::test]
+async fn to_read_a_replica_takes_one_more_permission_there_and_at_the_primary() {
+    let primary = Store::start_single().await;
+    let replica = primary.start_replica(primary.port()).await;
+    let mut admins = [primary.connect_node().await, replica.connect_node().await];
+    let user = AclUser::documented("presence-reader").with(&["+info|replication"]);
+    let less = user.without("+info|replication");
+    let strangers: Vec<UserId> = (0..40).map(|_| UserId::new(Uuid::new_v4())).collect();
+    for (may, is_replica_read) in [([&user, &user], true), ([&less, &user], false), ([&user, &less], false)] {
+        for (user, admin) in may.iter().zip(&mut admins) {
+            user.set(admin).await;
+        }
+        let (url, replica_url) = (user.url(&primary), Some(user.url(&replica)));
+        let store = store_by(&RedisConfig { url, cluster: false, wait_replicas: 0, replica_url });
+        let service = PresenceService::new(store, Arc::new(MemoryBus::new()), Rules::default());
+        eventually("the replica to be read, or refused", Duration::from_secs(20), async || {
+            let [mut primary, mut replica] = admins.clone();
+            redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut primary).await.unwrap();
+            service.presences(strangers[0], &strangers).await.unwrap();
+            let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut primary).await.unwrap();
+            let mut refused_to_us = refused(&user, &mut primary).await;
+            refused_to_us.extend(refused(&user, &mut replica).await);
+            let is_primary_read = stats.contains("cmdstat_hgetall:");
+            seen(is_primary_read != is_replica_read && refused_to_us.is_empty() == is_replica_read, refused_to_us)
+        })
+        .await;
     }
 }

@@ -16,7 +16,8 @@ async fn the_first_reading_is_ahead_by_a_round_trip_at_most_and_not_by_the_time_
     let server = Store::start_single().await;
     let proxy = Proxy::to(server.port()).await;
     proxy.set(Fault::Delay(WAY));
-    let config = RedisConfig { url: server.url_through(proxy.port()), cluster: false, wait_replicas: 0 };
+    let config =
+        RedisConfig { url: server.url_through(proxy.port()), cluster: false, wait_replicas: 0, replica_url: None };
     let clock = StoreClock::new(Arc::new(RedisStore::new(&config, Rules::default()).unwrap()));
     let read = clock.now().await.unwrap();
     let ahead = read.millis() - now_ms();

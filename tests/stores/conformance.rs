@@ -264,7 +264,7 @@ async fn a_held_expiry_is_told_when_the_hold_ends() {
 #[tokio::test]
 async fn the_choice_of_invisible_waits_for_replicas_where_it_is_to_and_nothing_else_does() {
     let server = Store::start_single().await;
-    let config = RedisConfig { url: server.admin_url(), cluster: false, wait_replicas: 1 };
+    let config = RedisConfig { url: server.admin_url(), cluster: false, wait_replicas: 1, replica_url: None };
     let redis = RedisStore::new(&config, Rules::default()).unwrap();
     let world = World::over(Arc::new(redis), Timestamp::from_millis(now_ms()));
     let user = somebody();

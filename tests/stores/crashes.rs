@@ -126,7 +126,7 @@ impl DyingWorld {
 }
 
 fn redis_at(server: &Store, port: u16) -> RedisStore {
-    let config = RedisConfig { url: server.url_through(port), cluster: false, wait_replicas: 0 };
+    let config = RedisConfig { url: server.url_through(port), cluster: false, wait_replicas: 0, replica_url: None };
     RedisStore::new(&config, Rules::default()).unwrap()
 }
 

@@ -9,5 +9,6 @@ mod crashes;
 mod histories;
 mod mortal;
 mod renewing;
+mod replicas;
 mod sweeping;
 mod world;

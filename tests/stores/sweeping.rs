@@ -23,7 +23,7 @@ const OUTAGE: Duration = Duration::from_secs(3);
 
 /// A world on the one server behind this port.
 fn world_at(server: &Store, port: u16) -> World {
-    let config = RedisConfig { url: server.url_through(port), cluster: false, wait_replicas: 0 };
+    let config = RedisConfig { url: server.url_through(port), cluster: false, wait_replicas: 0, replica_url: None };
     let store = RedisStore::new(&config, Rules::default()).unwrap();
     World::over(Arc::new(store), Timestamp::from_millis(now_ms()))
 }

@@ -80,11 +80,16 @@ impl World {
     }
 
     pub(crate) fn on(server: &Store) -> Self {
-        Self::configured(&RedisConfig { url: server.url(), cluster: server.is_cluster(), wait_replicas: 0 })
+        Self::configured(&RedisConfig {
+            url: server.url(),
+            cluster: server.is_cluster(),
+            wait_replicas: 0,
+            replica_url: None,
+        })
     }
 
     pub(crate) fn on_cluster(cluster: &Cluster) -> Self {
-        Self::configured(&RedisConfig { url: cluster.url(), cluster: true, wait_replicas: 0 })
+        Self::configured(&RedisConfig { url: cluster.url(), cluster: true, wait_replicas: 0, replica_url: None })
     }
 
     fn configured(config: &RedisConfig) -> Self {

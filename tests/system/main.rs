@@ -29,6 +29,7 @@ mod order;
 mod outages;
 mod overload;
 mod processes;
+mod replicas;
 mod silence;
 mod traces;
 mod trials;

@@ -194,7 +194,8 @@ mod tests {
     async fn while_the_store_is_away_the_batch_fails_as_a_whole_and_nothing_is_given_up() {
         let rules = Rules::default();
         // Nobody listens on port 1.
-        let redis = RedisConfig { url: "redis://127.0.0.1:1".into(), cluster: false, wait_replicas: 0 };
+        let redis =
+            RedisConfig { url: "redis://127.0.0.1:1".into(), cluster: false, wait_replicas: 0, replica_url: None };
         let store = Arc::new(RedisStore::new(&redis, rules).unwrap());
         let service = Arc::new(PresenceService::new(store, Arc::new(MemoryBus::new()), rules));
         let letters = Arc::new(MemoryDeadLetters::default());

@@ -185,7 +185,8 @@ mod tests {
     #[tokio::test]
     async fn it_fails_if_no_pass_succeeded() {
         // Nobody listens on port 1.
-        let redis = RedisConfig { url: "redis://127.0.0.1:1".into(), cluster: false, wait_replicas: 0 };
+        let redis =
+            RedisConfig { url: "redis://127.0.0.1:1".into(), cluster: false, wait_replicas: 0, replica_url: None };
         let store = Arc::new(RedisStore::new(&redis, Rules::default()).unwrap());
         let failure = handle(&sweeper(store), &json!({ "once": true }), None).await.unwrap_err();
         assert_eq!(failure.kind(), ErrorKind::Unavailable);

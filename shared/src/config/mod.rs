@@ -38,6 +38,8 @@ pub struct Config {
     pub redis_cluster: bool,
     /// `REDIS_WAIT_REPLICAS`, default 0: how many replicas must have the choice of invisible before it is confirmed.
     pub redis_wait_replicas: u32,
+    /// `REDIS_REPLICA_URL`: a replica to read many users from; none reads the primary. May hold a password.
+    pub redis_replica_url: Option<String>,
     /// `NATS_URL`, one or more separated by commas; none means the embedded bus. May hold a password.
     pub nats_url: Option<String>,
     /// `TLS_CA_FILE`: a PEM file of the certificate authorities of Redis and NATS; none means the public ones.
@@ -126,11 +128,10 @@ impl Config {
             r.reject("ADMIN_ADDR", "is the address of HOST and PORT; allowed is another one");
         }
 
-        let redis_url = r.parse(
-            "REDIS_URL",
-            "redis://[user:password@]host[:port][/database], or rediss:// for TLS, special characters percent-encoded",
-            values::redis_url,
-        );
+        let form = "redis://[user:password@]host[:port][/database], or rediss:// for TLS, special characters \
+                    percent-encoded";
+        let redis_url = r.parse("REDIS_URL", form, values::redis_url);
+        let redis_replica_url = r.parse("REDIS_REPLICA_URL", form, values::redis_url);
         let redis_cluster = r.parse("REDIS_CLUSTER", "`on` or `off`", values::switch);
         let redis_wait_replicas = r.parse("REDIS_WAIT_REPLICAS", "a whole number from 0 to 16", |text| {
             text.parse().ok().filter(|replicas| *replicas <= 16)
@@ -145,6 +146,7 @@ impl Config {
             for (name, set) in [
                 ("REDIS_CLUSTER", redis_cluster == Some(true)),
                 ("REDIS_WAIT_REPLICAS", redis_wait_replicas.is_some_and(|replicas| replicas > 0)),
+                ("REDIS_REPLICA_URL", redis_replica_url.is_some()),
             ] {
                 if set {
                     r.reject(name, "is set without REDIS_URL; the store in memory has neither nodes nor replicas");
@@ -153,6 +155,9 @@ impl Config {
         }
         if redis_cluster == Some(true) && redis_wait_replicas.is_some_and(|replicas| replicas > 0) {
             r.reject("REDIS_WAIT_REPLICAS", "is set with REDIS_CLUSTER; a cluster can't be waited for");
+        }
+        if redis_cluster == Some(true) && redis_replica_url.is_some() {
+            r.reject("REDIS_REPLICA_URL", "is set with REDIS_CLUSTER; the reads of a cluster go to its primaries");
         }
         if r.is_set("AWS_LAMBDA_FUNCTION_NAME") {
             for (name, is_needed) in [("REDIS_URL", true), ("NATS_URL", needs.bus)] {
@@ -223,6 +228,7 @@ impl Config {
                 redis_url,
                 redis_cluster: redis_cluster?,
                 redis_wait_replicas: redis_wait_replicas?,
+                redis_replica_url,
                 nats_url,
                 tls_ca_file,
                 heartbeat_interval: heartbeat_interval?,
@@ -258,7 +264,10 @@ impl Config {
         let store = match &self.redis_url {
             None => "in memory (nothing is kept)".to_owned(),
             Some(url) if self.redis_cluster => format!("Redis cluster at {}", redacted(url)),
-            Some(url) => format!("Redis at {}", redacted(url)),
+            Some(url) => match &self.redis_replica_url {
+                None => format!("Redis at {}", redacted(url)),
+                Some(replica) => format!("Redis at {}, bulk reads at {}", redacted(url), redacted(replica)),
+            },
         };
         let events = match &self.nats_url {
             None => "inside this process".to_owned(),
@@ -319,6 +328,7 @@ impl fmt::Debug for Config {
             .field("redis_url", &self.redis_url.as_deref().map(redacted))
             .field("redis_cluster", &self.redis_cluster)
             .field("redis_wait_replicas", &self.redis_wait_replicas)
+            .field("redis_replica_url", &self.redis_replica_url.as_deref().map(redacted))
             .field("nats_url", &self.nats_url.as_deref().map(redacted))
             .field("tls_ca_file", &self.tls_ca_file)
             .field("heartbeat_interval", &self.heartbeat_interval)

@@ -144,13 +144,17 @@ fn urls_are_taken_by_scheme() {
 
 #[test]
 fn options_of_redis_need_redis() {
-    for option in [("REDIS_CLUSTER", "on"), ("REDIS_WAIT_REPLICAS", "1")] {
+    for option in [("REDIS_CLUSTER", "on"), ("REDIS_WAIT_REPLICAS", "1"), ("REDIS_REPLICA_URL", "redis://r")] {
         assert_eq!(errors(&[option]).len(), 1, "{option:?}");
     }
     assert!(read(&[("REDIS_URL", "redis://h"), ("REDIS_CLUSTER", "true")]).unwrap().redis_cluster);
     assert_eq!(read(&[("REDIS_URL", "redis://h"), ("REDIS_WAIT_REPLICAS", "1")]).unwrap().redis_wait_replicas, 1);
-    let both = [("REDIS_URL", "redis://h"), ("REDIS_CLUSTER", "true"), ("REDIS_WAIT_REPLICAS", "1")];
-    assert_eq!(errors(&both).len(), 1);
+    let config = read(&[("REDIS_URL", "redis://h"), ("REDIS_REPLICA_URL", "redis://:hush@r")]).unwrap();
+    assert_eq!(config.redis_replica_url.as_deref(), Some("redis://:hush@r"));
+    assert!(!format!("{config:?} {}", config.describe()).contains("hush"));
+    for option in [("REDIS_WAIT_REPLICAS", "1"), ("REDIS_REPLICA_URL", "redis://r")] {
+        assert_eq!(errors(&[("REDIS_URL", "redis://h"), ("REDIS_CLUSTER", "true"), option]).len(), 1, "{option:?}");
+    }
 }
 
 #[test]

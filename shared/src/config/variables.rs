@@ -14,7 +14,7 @@ pub struct Variable {
 }
 
 /// Every variable, in the order in which they are best explained.
-pub const VARIABLES: [Variable; 32] = [
+pub const VARIABLES: [Variable; 33] = [
     open("HOST", "127.0.0.1", "The IP address to listen on, or `localhost`"),
     open("PORT", "8087", "The port to listen on, 0 to 65535; 0 picks a free one"),
     open(
@@ -34,6 +34,11 @@ pub const VARIABLES: [Variable; 32] = [
         "REDIS_WAIT_REPLICAS",
         "0",
         "How many replicas must have the choice of invisible before it is confirmed, 0 to 16; not for a cluster",
+    ),
+    secret(
+        "REDIS_REPLICA_URL",
+        "A replica of the server at REDIS_URL, or a reader endpoint: bulk reads go there while it has everything that \
+         the primary has; not for a cluster",
     ),
     secret(
         "NATS_URL",

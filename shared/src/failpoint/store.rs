@@ -22,6 +22,14 @@ impl PresenceStore for Breakable {
         reach("load.after").await.map_or_else(|error| all(users, &error), |()| loaded)
     }
 
+    async fn read(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
+        if let Err(error) = reach("load.before").await {
+            return all(users, &error);
+        }
+        let loaded = self.0.read(users).await;
+        reach("load.after").await.map_or_else(|error| all(users, &error), |()| loaded)
+    }
+
     async fn commit(&self, changes: &[Change]) -> Vec<Result<Committed, StoreError>> {
         if let Err(error) = reach("commit.before").await {
             return all(changes, &error);

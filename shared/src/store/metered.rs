@@ -71,6 +71,10 @@ impl<S: PresenceStore> PresenceStore for MeteredStore<S> {
         many("load", self.store.load(users)).await
     }
 
+    async fn read(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
+        many("read", self.store.read(users)).await
+    }
+
     async fn commit(&self, changes: &[Change]) -> Vec<Result<Committed, StoreError>> {
         many("commit", self.store.commit(changes)).await
     }

@@ -26,6 +26,12 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// Each user's record; an unknown one for a user who is not known.
     async fn load(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>>;
 
+    /// The same for whoever only tells what is in it, and commits nothing: a replica may answer. It has everything that
+    /// was confirmed before this was called, as [`load`](Self::load) has.
+    async fn read(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
+        self.load(users).await
+    }
+
     /// Writes each change whose record has not moved on since it was loaded. The reminder is written first, so that a
     /// crash at any point leaves something that the sweeper finds.
     async fn commit(&self, changes: &[Change]) -> Vec<Result<Committed, StoreError>>;

@@ -2,6 +2,7 @@
 
 use redis::Value;
 
+use super::connection::Source;
 use super::{RedisStore, Stored, codec, keys, member, read, with_key};
 use crate::domain::{Timestamp, UserId, UserRecord};
 use crate::store::{Index, Loaded, StoreError, shard_of};
@@ -10,9 +11,9 @@ use crate::store::{Index, Loaded, StoreError, shard_of};
 type Places = Vec<(usize, UserId)>;
 
 impl RedisStore {
-    pub(super) async fn load_all(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
+    pub(super) async fn load_from(&self, source: Source, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
         let hashes = users.iter().map(|user| with_key("HGETALL", keys::user(*user))).collect();
-        let hashes = self.connection.run_all(hashes, None).await;
+        let hashes = self.connection.read_all(source, hashes).await;
         let hashes: Vec<Result<Stored, StoreError>> = hashes.into_iter().map(read).collect();
         let those = |wanted: fn(&Stored) -> bool| {
             let places = users.iter().zip(&hashes).enumerate();
@@ -25,22 +26,22 @@ impl RedisStore {
         let records = users.iter().zip(hashes).map(|(user, hash)| loaded(*user, hash?));
         let mut records: Vec<Result<Loaded, StoreError>> = records.collect();
         if !forgotten.is_empty() {
-            self.load_forgotten(&forgotten, &mut records).await;
+            self.load_forgotten(source, &forgotten, &mut records).await;
         }
         if !pending.is_empty() {
-            self.load_pending(&pending, &mut records).await;
+            self.load_pending(source, &pending, &mut records).await;
         }
         records
     }
 
     /// Of users whose hash is gone: what outlives it, and whether they are still to be told offline.
-    async fn load_forgotten(&self, places: &Places, records: &mut [Result<Loaded, StoreError>]) {
+    async fn load_forgotten(&self, source: Source, places: &Places, records: &mut [Result<Loaded, StoreError>]) {
         let commands = places.iter().flat_map(|(_, user)| {
             let mut deadline = with_key("ZSCORE", keys::index(Index::Deadlines, shard_of(*user)));
             deadline.arg(member(*user));
             [with_key("HGETALL", keys::profile(*user)), deadline, with_key("HGETALL", keys::user(*user))]
         });
-        let mut answers = self.connection.run_all(commands.collect(), None).await.into_iter();
+        let mut answers = self.connection.read_all(source, commands.collect()).await.into_iter();
         let mut pending = Places::new();
         for (place, user) in places {
             let (Some(profile), Some(deadline), Some(hash)) = (answers.next(), answers.next(), answers.next()) else {
@@ -58,13 +59,13 @@ impl RedisStore {
             records[*place] = hash.and_then(|hash| loaded(*user, hash));
         }
         if !pending.is_empty() {
-            self.load_pending(&pending, records).await;
+            self.load_pending(source, &pending, records).await;
         }
     }
 
-    async fn load_pending(&self, places: &Places, records: &mut [Result<Loaded, StoreError>]) {
+    async fn load_pending(&self, source: Source, places: &Places, records: &mut [Result<Loaded, StoreError>]) {
         let commands = places.iter().map(|(_, user)| with_key("GET", keys::pending(*user))).collect();
-        for ((place, _), answer) in places.iter().zip(self.connection.run_all(commands, None).await) {
+        for ((place, _), answer) in places.iter().zip(self.connection.read_all(source, commands).await) {
             let pending = read(answer).and_then(|text: Option<String>| {
                 text.map_or_else(|| Ok(Vec::new()), |text| codec::decode_pending(&text))
             });

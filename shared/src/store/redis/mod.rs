@@ -9,6 +9,7 @@ mod keys;
 mod load;
 mod node;
 mod renew;
+mod replica;
 mod scripts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::{Cmd, FromRedisValue, Value, cmd};
 
-use self::connection::Connection;
+use self::connection::{Connection, Source};
 use self::scripts::{Script, Scripts};
 use super::{
     Change, Committed, Due, Ending, Heartbeat, Index, Loaded, NOTES, PresenceStore, SHARDS, StoreError, TICKER_SIGN,
@@ -45,6 +46,8 @@ pub struct RedisConfig {
     pub cluster: bool,
     /// How many replicas must have the choice of invisible before it is confirmed. Not for a cluster.
     pub wait_replicas: u32,
+    /// A replica, or a reader endpoint, as `url`. Not for a cluster. A secret.
+    pub replica_url: Option<String>,
 }
 
 /// The store on Redis.
@@ -63,8 +66,7 @@ impl RedisStore {
 
     /// The same with certificate authorities in PEM, which are trusted instead of the public ones.
     pub fn trusting(config: &RedisConfig, rules: Rules, authorities: Option<&[u8]>) -> Result<Self, StoreError> {
-        let connection = Connection::new(&config.url, config.cluster, authorities)
-            .map_err(|error| StoreError::Unavailable(format!("REDIS_URL can't be used: {}", error.category())))?;
+        let connection = Connection::new(config, authorities)?;
         Ok(Self { connection, rules, wait_replicas: config.wait_replicas, scripts: Scripts::new() })
     }
 
@@ -139,7 +141,11 @@ impl PresenceStore for RedisStore {
     }
 
     async fn load(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
-        self.load_all(users).await
+        self.load_from(Source::Primary, users).await
+    }
+
+    async fn read(&self, users: &[UserId]) -> Vec<Result<Loaded, StoreError>> {
+        self.load_from(Source::Replica, users).await
     }
 
     async fn commit(&self, changes: &[Change]) -> Vec<Result<Committed, StoreError>> {
