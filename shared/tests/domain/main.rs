@@ -6,6 +6,7 @@
 mod bounds;
 mod events;
 mod every_order;
+mod exchange;
 mod history;
 mod inputs;
 mod invisible;

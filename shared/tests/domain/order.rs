@@ -187,7 +187,7 @@ fn assert_look_alike(ordered: &User, late: &User, now: Timestamp, history: &dyn 
 }
 
 /// The histories of so many inputs, by number.
-fn history(mut number: usize, length: usize) -> Vec<What> {
+pub(crate) fn history(mut number: usize, length: usize) -> Vec<What> {
     let mut next = || {
         let what = EVERYTHING[number % EVERYTHING.len()];
         number /= EVERYTHING.len();
