@@ -94,9 +94,6 @@ impl<'a> Search<'a> {
                 self.judge(&lived, number);
             }
             self.go_on(&lived, number, place + 1);
-            if place == 0 && !is_last {
-                println!("{:?}: {} histories up to {what:?}", self.moments, self.histories);
-            }
         }
     }
 
