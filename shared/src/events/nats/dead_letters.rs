@@ -26,7 +26,8 @@ impl NatsDeadLetters {
 impl DeadLetters for NatsDeadLetters {
     async fn put(&self, letter: DeadLetter) -> Result<(), PublishError> {
         let parts = parts(&letter, self.link.client().max_payload());
-        let result = self.link.send(&parts).await.into_iter().collect::<Result<Vec<()>, PublishError>>();
+        let result =
+            self.link.send(&parts, Outgoing::clone).await.into_iter().collect::<Result<Vec<()>, PublishError>>();
         let outcome = if result.is_ok() { "kept" } else { "failed" };
         let function = letter.function.clone();
         metrics::counter!(DEAD_LETTERS, "function" => function, "outcome" => outcome).increment(1);
@@ -79,7 +80,7 @@ fn message(
         map.insert("Dlq-Part", format!("{number}/{count}"));
         map.insert("Nats-Msg-Id", format!("{}:{number}/{count}", letter.id()));
     }
-    Outgoing { subject: letter.dead_letter_subject(), headers: map, payload }
+    Outgoing { subject: letter.dead_letter_subject().into(), headers: map, payload }
 }
 
 /// How many bytes headers take on the wire.

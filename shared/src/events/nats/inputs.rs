@@ -15,7 +15,7 @@ impl NatsLink {
         let mut headers = HeaderMap::new();
         headers.insert("Content-Type", "application/json");
         headers.insert("traceparent", HeaderValue::from(traceparent.to_string()));
-        let message = Outgoing { subject: subject.to_owned(), headers, payload };
-        self.send(&[message]).await.pop().unwrap_or(Ok(()))
+        let message = Outgoing { subject: subject.into(), headers, payload };
+        self.send(&[message], Outgoing::clone).await.pop().unwrap_or(Ok(()))
     }
 }

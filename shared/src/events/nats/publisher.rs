@@ -1,6 +1,6 @@
 //! Events over NATS.
 
-use async_nats::{HeaderMap, HeaderValue};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use async_trait::async_trait;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -32,9 +32,8 @@ impl EventPublisher for NatsPublisher {
             return Vec::new();
         }
         let started = Instant::now();
-        let messages: Vec<Outgoing> = events.iter().map(message).collect();
         let span = tracing::info_span!(target: SPANS, "publish", otel.kind = "producer", events = events.len());
-        let results = self.link.send(&messages).instrument(span).await;
+        let results = self.link.send(events, message).instrument(span).await;
         metrics::histogram!(EVENTS_SECONDS).record(started.elapsed());
         count(events, &results);
         results
@@ -48,9 +47,9 @@ impl EventPublisher for NatsPublisher {
 fn message(event: &Event) -> Outgoing {
     let mut headers = HeaderMap::new();
     for (name, value) in event.headers() {
-        headers.insert(name, HeaderValue::from(value));
+        headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
     }
-    Outgoing { subject: event.kind.subject().to_owned(), headers, payload: event.frame.clone() }
+    Outgoing { subject: Subject::from_static(event.kind.subject()), headers, payload: event.frame.clone() }
 }
 
 fn count(events: &[Event], results: &[Result<(), PublishError>]) {

@@ -1,13 +1,13 @@
 //! Sending messages so that it is known which ones arrived.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::{HeaderMap, Request};
+use async_nats::{HeaderMap, Request, Subject};
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::link::{IN_FLIGHT, NatsLink, Transport};
@@ -24,7 +24,7 @@ const _: () = assert!(PIPELINE <= IN_FLIGHT);
 /// One message to send.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
-    pub(super) subject: String,
+    pub(super) subject: Subject,
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
 }
@@ -45,18 +45,26 @@ enum Failure {
 type Outcome = Result<(), Failure>;
 
 impl NatsLink {
-    /// Sends the messages in order and says of each whether the server is known to have it: in a stream where it has
-    /// JetStream, else in its hands. Ends within [`DEADLINE`] (and [`DEADLINE_EACH`]), and at once while the
-    /// connection is known to be down: nothing is left in a buffer to be sent at a later time on purpose. What breaks
-    /// under way is tried a second time: a function that was frozen finds its connection dead.
-    pub(super) async fn send(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
+    /// Sends messages in order and says of each whether the server is known to have it: in a stream where it has
+    /// JetStream, else in its hands. Each is made when it is sent. Ends within [`DEADLINE`] (and [`DEADLINE_EACH`]), and
+    /// at once while the connection is known to be down: nothing is left in a buffer to be sent at a later time on
+    /// purpose. What breaks under way is made and tried a second time: a function that was frozen finds its connection
+    /// dead.
+    pub(super) async fn send<M: Sync>(
+        &self,
+        messages: &[M],
+        outgoing: impl Fn(&M) -> Outgoing + Sync,
+    ) -> Vec<Result<(), PublishError>> {
         let each = DEADLINE_EACH.saturating_mul(u32::try_from(messages.len()).unwrap_or(u32::MAX));
         let deadline = Instant::now() + DEADLINE + each;
         let mut results = vec![Ok(()); messages.len()];
         let mut open: Vec<usize> = (0..messages.len()).collect();
         for patient in [false, true] {
             let outcomes = match self.transport(deadline, patient).await {
-                Ok(transport) => self.send_once(&transport, messages, &open, deadline).await,
+                Ok(transport) => {
+                    let make = |index: &usize| outgoing(&messages[*index]);
+                    self.send_once(&transport, &open, make, deadline).await
+                }
                 // The second time, the reason of the first stays.
                 Err(_) if patient => break,
                 Err(reason) => vec![Err(Failure::Refused(reason)); open.len()],
@@ -85,29 +93,29 @@ impl NatsLink {
     async fn send_once(
         &self,
         transport: &Transport,
-        messages: &[Outgoing],
         open: &[usize],
+        make: impl Fn(&usize) -> Outgoing,
         deadline: Instant,
     ) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(open.len());
         for chunk in open.chunks(PIPELINE) {
-            let chunk: Vec<&Outgoing> = chunk.iter().map(|&index| &messages[index]).collect();
             // The others would only wait for the same end.
             let hopeless = outcomes.last().and_then(|outcome| match outcome {
                 Err(failure @ (Failure::Broken | Failure::Silent)) => Some(failure.clone()),
                 _ => None,
             });
+            let messages = || chunk.iter().map(&make);
             outcomes.extend(match (hopeless, transport) {
                 (Some(failure), _) => vec![Err(failure); chunk.len()],
-                (None, Transport::JetStream) => self.to_jetstream(&chunk, deadline).await,
-                (None, _) => vec![self.to_whoever_listens(&chunk, deadline).await; chunk.len()],
+                (None, Transport::JetStream) => self.to_jetstream(messages(), deadline).await,
+                (None, _) => vec![self.to_whoever_listens(messages(), deadline).await; chunk.len()],
             });
         }
         outcomes
     }
 
     /// All are sent before the first acknowledgement is waited for.
-    async fn to_jetstream(&self, messages: &[&Outgoing], deadline: Instant) -> Vec<Outcome> {
+    async fn to_jetstream(&self, messages: impl ExactSizeIterator<Item = Outgoing>, deadline: Instant) -> Vec<Outcome> {
         let generation = self.generation();
         let received = self.received();
         let places = self.in_flight().acquire_many(messages.len() as u32);
@@ -115,22 +123,27 @@ impl NatsLink {
             return vec![Err(Failure::Silent); messages.len()];
         };
         let mut sent = Vec::with_capacity(messages.len());
-        for message in messages {
-            let publish = PublishMessage::build().headers(message.headers.clone()).payload(message.payload.clone());
-            sent.push(timeout_at(deadline, self.jetstream().send_publish(message.subject.clone(), publish)).await);
+        for Outgoing { subject, headers, payload } in messages {
+            let publish = PublishMessage::build().headers(headers).payload(payload);
+            sent.push(timeout_at(deadline, self.jetstream().send_publish(subject, publish)).await);
         }
-        let broken = self.broken(generation).shared();
-        let outcomes = join_all(sent.into_iter().map(|sent| {
-            let broken = broken.clone();
-            async move {
-                tokio::select! {
+        // They come in the order of the messages, so that one that is waited for in turn is most often there.
+        let mut outcomes = Vec::with_capacity(sent.len());
+        let mut over = pin!(self.over(generation, deadline));
+        let mut ended = None;
+        for sent in sent {
+            let acknowledged = acknowledged(sent);
+            let outcome = match ended.clone() {
+                // What came before the end still counts.
+                Some(failure) => acknowledged.now_or_never().unwrap_or(Err(failure)),
+                None => tokio::select! {
                     biased;
-                    outcome = timeout_at(deadline, acknowledged(sent)) => outcome.unwrap_or(Err(Failure::Silent)),
-                    () = broken => Err(Failure::Broken),
-                }
-            }
-        }))
-        .await;
+                    outcome = acknowledged => outcome,
+                    failure = over.as_mut() => Err(ended.insert(failure).clone()),
+                },
+            };
+            outcomes.push(outcome);
+        }
         let silent = outcomes.iter().any(|outcome| matches!(outcome, Err(Failure::Silent)));
         if silent && self.received() == received {
             // Not a byte came in all that time: the connection is dead and nobody has told us.
@@ -139,14 +152,22 @@ impl NatsLink {
         outcomes
     }
 
+    /// Why nothing more is to be waited for, once that is so.
+    async fn over(&self, generation: u64, deadline: Instant) -> Failure {
+        match timeout_at(deadline, self.broken(generation)).await {
+            Ok(()) => Failure::Broken,
+            Err(_) => Failure::Silent,
+        }
+    }
+
     /// Without JetStream nothing is acknowledged: a message of our own, sent after the others over the same
     /// connection, comes back when the server has taken them.
-    async fn to_whoever_listens(&self, messages: &[&Outgoing], deadline: Instant) -> Outcome {
+    async fn to_whoever_listens(&self, messages: impl Iterator<Item = Outgoing>, deadline: Instant) -> Outcome {
         let generation = self.generation();
         let sending = async {
-            for message in messages {
+            for Outgoing { subject, headers, payload } in messages {
                 self.client()
-                    .publish_with_headers(message.subject.clone(), message.headers.clone(), message.payload.clone())
+                    .publish_with_headers(subject, headers, payload)
                     .await
                     .map_err(|error| Failure::Refused(error.to_string()))?;
             }
