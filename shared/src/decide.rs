@@ -150,33 +150,29 @@ impl Road<'_> {
                 written.push(Written { place, loaded, revision, remind_at: None, changed: false, decided });
                 continue;
             }
-            let unfinished = !decided.record.pending.is_empty() || self.ends_sooner(&decided.record, &loaded.record);
+            let Decided { record, at, refused, spared } = decided;
+            let unfinished = !record.pending.is_empty() || self.ends_sooner(&record, &loaded.record);
             changes.push(Change {
-                record: decided.record.clone(),
-                durable: decided.record.outlives(&loaded.record, now, self.rules),
+                durable: record.outlives(&loaded.record, now, self.rules),
                 remind_at: unfinished.then_some(now + FIRST_REMINDER),
                 valid_until: loaded.record.next_deadline(now, self.rules),
+                record,
                 loaded,
             });
-            changed.push((place, decided));
+            changed.push((place, at, refused, spared));
         }
         if changes.is_empty() {
             return Vec::new();
         }
         let committed = self.store.commit(&changes).await;
         let mut again = Vec::new();
-        for (((place, decided), change), committed) in changed.into_iter().zip(changes).zip(committed) {
+        for (((place, at, refused, spared), change), committed) in changed.into_iter().zip(changes).zip(committed) {
             match committed {
                 Ok(Committed::Done(revision)) => {
-                    let (loaded, remind_at) = (change.loaded, change.remind_at);
-                    written.push(Written {
-                        place,
-                        loaded,
-                        revision: Some(revision),
-                        remind_at,
-                        changed: true,
-                        decided,
-                    });
+                    let Change { loaded, record, remind_at, .. } = change;
+                    let decided = Decided { record, at, refused, spared };
+                    let revision = Some(revision);
+                    written.push(Written { place, loaded, revision, remind_at, changed: true, decided });
                 }
                 Ok(Committed::Conflict) => again.push(place),
                 Err(error) => answers[place] = Some(Err(error.into())),

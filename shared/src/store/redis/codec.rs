@@ -149,6 +149,13 @@ pub(super) fn renewable(fields: &Fields) -> Option<(&String, &String)> {
     sessions.into_iter().find(|(name, value)| is_it(name, value))
 }
 
+/// What a session's field says but for its letter, which a confirmation may change.
+pub(super) fn without_letter(value: &String) -> &str {
+    let mut letters = value.chars();
+    letters.next();
+    letters.as_str()
+}
+
 /// The record that a hash holds.
 pub(super) fn decode(user_id: UserId, fields: &Fields) -> Result<UserRecord, StoreError> {
     let read = Reader { fields };

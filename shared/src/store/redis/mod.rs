@@ -109,7 +109,8 @@ impl RedisStore {
         let mut calls = Vec::with_capacity(shards.len());
         for (shard, users) in shards {
             for users in users.chunks(MEMBERS_AT_ONCE) {
-                let mut command = script.call(&[keys::index(index, shard)]);
+                let arguments = users.iter().map(|(_, arguments)| 1 + arguments.len()).sum();
+                let mut command = script.call(&[keys::index(index, shard)], arguments);
                 for (member, arguments) in users {
                     command.arg(member).arg(arguments);
                 }
@@ -221,7 +222,7 @@ impl PresenceStore for RedisStore {
     }
 
     async fn release_shard(&self, shard: u8, sweeper: &str) -> Result<(), StoreError> {
-        let mut command = self.scripts.release.call(&[keys::sweeper(shard)]);
+        let mut command = self.scripts.release.call(&[keys::sweeper(shard)], 1);
         command.arg(sweeper);
         self.invoke(&self.scripts.release, command).await
     }
@@ -272,7 +273,7 @@ impl PresenceStore for RedisStore {
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
         let keys = [keys::typing(channel), keys::typing_told(channel)];
-        let mut command = self.scripts.start_typing.call(&keys);
+        let mut command = self.scripts.start_typing.call(&keys, 4);
         command.arg(member(user)).arg(unix_seconds(now));
         command.arg(self.rules.typing_timeout.as_secs_f64()).arg(TYPING_REPEAT.as_secs_f64());
         self.invoke(&self.scripts.start_typing, command).await

@@ -41,7 +41,7 @@ impl RedisStore {
         let over = codec::fixed(Some(now - self.rules.heartbeat_timeout));
         let calls = heartbeats.chunks(at_once).map(|heartbeats| {
             let keys: Vec<String> = heartbeats.iter().map(|beat| keys::user(beat.user_id)).collect();
-            let mut command = self.scripts.touch.call(&keys);
+            let mut command = self.scripts.touch.call(&keys, 4 + 2 * heartbeats.len());
             command.arg(&over).arg(self.rules.heartbeat_timeout.as_millis() as u64).arg(USER_TTL.as_secs());
             command.arg(heartbeats.iter().map(letter).collect::<String>());
             for beat in heartbeats {

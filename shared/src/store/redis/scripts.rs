@@ -1,13 +1,13 @@
 //! The scripts: one operation a file, each with a head that tells its keys, arguments and answer.
 
-use redis::{Cmd, Pipeline, RedisResult, cmd};
+use redis::{Cmd, Pipeline, RedisResult};
 
 use super::node::Node;
 
 /// One script. It is called by its digest, and loaded into a server that does not know it, also after that has
 /// forgotten it.
 pub(super) struct Script {
-    pub(super) text: &'static str,
+    text: &'static str,
     digest: String,
 }
 
@@ -41,11 +41,14 @@ impl Script {
         Self { text, digest: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// The beginning of a call; its arguments are to follow.
-    pub(super) fn call(&self, keys: &[String]) -> Cmd {
-        let mut command = cmd("EVALSHA");
-        command.arg(&self.digest).arg(keys.len()).arg(keys);
-        command
+    /// The beginning of a call; so many arguments are to follow.
+    pub(super) fn call(&self, keys: &[String], arguments: usize) -> Cmd {
+        begin("EVALSHA", &self.digest, keys, arguments)
+    }
+
+    /// The same for a server that need not know the script.
+    pub(super) fn call_whole(&self, keys: &[String], arguments: usize) -> Cmd {
+        begin("EVAL", self.text, keys, arguments)
     }
 
     /// Makes the script known to a server.
@@ -54,4 +57,13 @@ impl Script {
         load.cmd("SCRIPT").arg("LOAD").arg(self.text);
         node.send(&load).await?.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
     }
+}
+
+/// A call with room for what is to follow: one that had to grow again and again would be copied each time.
+fn begin(name: &str, script: &str, keys: &[String], arguments: usize) -> Cmd {
+    const ARGUMENT: usize = 24;
+    let bytes = name.len() + script.len() + keys.iter().map(String::len).sum::<usize>() + ARGUMENT * (arguments + 1);
+    let mut command = Cmd::with_capacity(3 + keys.len() + arguments, bytes);
+    command.arg(name).arg(script).arg(keys.len()).arg(keys);
+    command
 }
