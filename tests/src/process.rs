@@ -14,6 +14,8 @@ use crate::port::is_held_by;
 const START: Duration = Duration::from_secs(20);
 /// How long a process may take to end after it was asked to.
 const END: Duration = Duration::from_secs(20);
+/// How many lines of its log are told where a test fails.
+const TOLD: usize = 40;
 
 /// A running child, with its log and its process id in a folder of its own. Dropping it kills it and waits.
 pub struct Process {
@@ -126,9 +128,13 @@ impl Process {
     }
 
     fn last_words(&self) -> String {
+        self.last_lines(5)
+    }
+
+    fn last_lines(&self, count: usize) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(5)..].join("\n")
+        lines[lines.len().saturating_sub(count)..].join("\n")
     }
 }
 
@@ -139,7 +145,14 @@ fn child_and_parent(line: &str) -> Option<(i32, i32)> {
 }
 
 impl Drop for Process {
+    /// The log goes with the process; of a test that fails it tells what the test could not see.
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "shown with the failure")]
+            {
+                eprintln!("the last words of {}:\n{}", self.name, self.last_lines(TOLD));
+            }
+        }
     }
 }

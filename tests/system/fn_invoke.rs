@@ -1,6 +1,8 @@
 //! The event functions as their host invokes them: a batch of messages in, those that have to come again out. They run in
 //! the local Lambda emulator and nothing else of ours does, so that whatever happens they did.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use presence_tests::{Emulator, JetStream, Nats, Service, Store, User, eventually, now_ms, seen};
@@ -11,6 +13,10 @@ use crate::world::SOON;
 const OPENED: &str = "connection-opened";
 const CLOSED: &str = "connection-closed";
 const HEARTBEAT: &str = "heartbeat-received";
+
+/// How long an outage may be watched. A pass asks a store that is away up to four times, and may wait for each answer
+/// until the deadline of a command.
+const OUTAGE: Duration = Duration::from_secs(30);
 
 /// A store, a NATS without JetStream, so that nobody has to create streams, and the functions.
 struct World {
@@ -176,7 +182,7 @@ async fn after_the_store_was_away_the_schedule_holds_expiries_for_one_interval()
     world.done(OPENED, &[session(&user, "a")]).await;
     world.store.kill();
     let since = now_ms();
-    eventually("the deadline to pass", SOON, async || {
+    eventually("the deadline to pass", OUTAGE, async || {
         let (status, answer) = world.emulator.invoke("sweep-timeouts", &once).await;
         assert_eq!((status, &answer["errorType"]), (500, &json!("Unavailable")), "{answer}");
         seen(now_ms() > since + 5500, ())
