@@ -111,6 +111,24 @@ impl Drop for Process {
     }
 }
 
+/// Takes all that it gets of a core, until it is dropped: what other tenants do to a process.
+pub(crate) struct Neighbour(Child);
+
+impl Neighbour {
+    pub(crate) fn on(core: usize) -> Self {
+        let child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        keep_on(child.id(), &[core]);
+        Self(child)
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A binary of the same build as this one.
 pub(crate) fn beside(name: &str) -> PathBuf {
     let path = std::env::current_exe().unwrap().with_file_name(name);

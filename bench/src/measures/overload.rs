@@ -1,5 +1,6 @@
 //! More status updates than can be served: what a refusal costs beside an update, and how much of the peak is left at
-//! twice the load, with all on the same cores and with the service on one of its own.
+//! twice the load: with all on the same cores, where a client that offers more leaves less for the service, and with the
+//! service on a core that it shares with something else, so that its own processor time is the limit and nobody else's.
 
 use std::net::SocketAddr;
 
@@ -14,7 +15,7 @@ use super::updates::{BURST, next, update};
 use crate::contest::server_of;
 use crate::crowd::{open_online, strangers};
 use crate::http_load::{as_fast_as_answered, as_often_as};
-use crate::process::{Process, cores, cpu_seconds, keep_on};
+use crate::process::{Neighbour, Process, cores, cpu_seconds, keep_on};
 use crate::report::{Section, Table, median, quantile};
 use crate::stage::{Kept, Stage, progress};
 
@@ -58,7 +59,9 @@ pub(crate) async fn measure(stage: &Stage) -> Section {
     {
         keep_on(side.service, &[*first]);
         side.others().for_each(|pid| keep_on(pid, others));
-        section.tables.push(side.by_load(stage, address, &mut users, "the service on a core of its own").await);
+        let neighbour = Neighbour::on(*first);
+        section.tables.push(side.by_load(stage, address, &mut users, "the service on a part of one core").await);
+        drop(neighbour);
         side.others().for_each(|pid| keep_on(pid, &cores()));
     }
     section.note("Medians; the rows were taken in turn.");
