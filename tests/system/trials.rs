@@ -2,7 +2,8 @@
 //! `presence_tests::history` for the rules, each of which has been seen to find a history that breaks it.
 //!
 //! Before they were mended it found: a read that told a version which never came to be, a user who lost two sessions
-//! during an outage and was told offline by nobody, and an update that took effect and was answered 429.
+//! during an outage and was told offline by nobody, one who returned from an absence and was never told offline again, and
+//! an update that took effect and was answered 429.
 
 use std::time::Duration;
 

@@ -176,17 +176,20 @@ impl ByTime {
         self.order.extend(at.map(|at| (shard_of(user), at, user)));
     }
 
-    /// As `reindex.lua`: where something else than expected stands, an earlier moment wins.
+    /// As `reindex.lua`: where something else than expected stands, an earlier moment wins, and is made another one if it
+    /// stood there before.
     fn change(&mut self, user: UserId, expected: Option<Timestamp>, new: Option<Timestamp>) {
         let current = self.moments.get(&user).copied();
-        let applies = match (current, new) {
-            (None, new) => new.is_some(),
-            (current, _) if current == expected => true,
-            (Some(current), Some(new)) => new < current,
-            (Some(_), None) => false,
+        let moment = match (current, new) {
+            (Some(current), Some(new)) if Some(current) != expected && current < new => {
+                Some(current - Duration::from_millis(1))
+            }
+            (Some(current), Some(new)) if Some(current) != expected => Some(current.min(new)),
+            (Some(current), None) if Some(current) != expected => Some(current),
+            _ => new,
         };
-        if applies {
-            self.set(user, new);
+        if moment != current {
+            self.set(user, moment);
         }
     }
 }

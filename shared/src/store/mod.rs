@@ -163,7 +163,8 @@ pub struct Ending {
     /// The deadline that the index is expected to hold.
     pub old_deadline: Option<Timestamp>,
     /// The deadline that it is to hold. Where the index holds something else than expected, an earlier moment wins: to
-    /// look too early costs little, to look too late tells too late.
+    /// look too early costs little, to look too late tells too late. It is not left as it was, because somebody who was
+    /// led by it may be about to take it out.
     pub new_deadline: Option<Timestamp>,
     /// The reminder that is out, to be taken out if everything is published.
     pub old_reminder: Option<Timestamp>,
