@@ -317,7 +317,7 @@ impl PresenceStore for MemoryStore {
         let old = typing.expires_at.replace(until);
         let entry = typing.users.entry(user).or_insert(Typing { said_at: now, told_at: None });
         entry.said_at = entry.said_at.max(now);
-        let tell = entry.told_at.is_none_or(|told| now >= told + TYPING_REPEAT);
+        let tell = entry.told_at.is_none_or(|told| now == told || now >= told + TYPING_REPEAT);
         if tell {
             entry.told_at = Some(now);
         }
