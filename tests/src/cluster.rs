@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use redis::Cmd;
@@ -18,8 +18,27 @@ const NODES: usize = 3;
 /// How long the nodes may take to know each other on a busy machine.
 const JOIN: Duration = Duration::from_secs(30);
 
+/// How many keys a node hands over together. A tool takes more, but a real slot has more users than fit: that some keys of a
+/// user are there already and others are not is to be met.
+const KEYS_AT_ONCE: usize = 1;
+
 /// After so long without an answer nodes take another for dead, where it has a replica.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// For how long a slot stays half moved that others overtake: longer than anything waits for it.
+const HALF_MOVED: Duration = Duration::from_secs(2);
+
+/// What moves, each slot told by a key of it.
+#[derive(Debug, Default)]
+pub struct Moving {
+    /// Slots that are given away as soon as their keys are handed over.
+    pub keys: Vec<String>,
+    /// Slots of which one at a time stays half moved for two seconds, in which others move: its keys are handed over, and
+    /// it is not given away yet. What needs several keys at once, of which some have never been, can't be done there.
+    pub halves: Vec<String>,
+    /// How many slots moved.
+    pub moved: AtomicUsize,
+}
 
 /// Three nodes, each with a third of the slots at first.
 pub struct Cluster {
@@ -144,14 +163,7 @@ impl Cluster {
     /// to be asked of that node.
     pub async fn begin_move(&self, key: &str) {
         let connections = join_all(self.nodes.iter().map(Store::connect_node)).await;
-        let slot = cluster("KEYSLOT").arg(key).query_async(&mut connections[0].clone()).await.unwrap();
-        let from = self.owner(slot);
-        let to = (from + 1) % self.nodes.len();
-        for (node, state, other) in [(to, "IMPORTING", from), (from, "MIGRATING", to)] {
-            let mut command = cluster("SETSLOT");
-            command.arg(slot).arg(state).arg(&self.names[other]);
-            command.exec_async(&mut connections[node].clone()).await.unwrap();
-        }
+        self.begin(slot_of(key, &connections).await, &connections).await;
     }
 
     /// How many keys each node has.
@@ -160,21 +172,40 @@ impl Cluster {
         join_all(self.nodes.iter().map(size)).await
     }
 
-    /// Lets something happen while the slots of these keys move from node to node, with all that is in them, as an
-    /// operator's tool would move them. Counts the moves.
-    pub async fn while_slots_move<T>(&self, keys: &[String], moves: &AtomicUsize, does: impl Future<Output = T>) -> T {
+    /// Lets something happen while slots move from node to node with all that is in them, one after the other and over
+    /// again, as an operator's tool would move them.
+    pub async fn while_slots_move<T>(&self, moving: &Moving, does: impl Future<Output = T>) -> T {
         let mut connections = join_all(self.nodes.iter().map(Store::connect_node)).await;
         // To hand keys over may take a busy machine longer than other commands.
         connections.iter_mut().for_each(|connection| connection.set_response_timeout(JOIN));
         let is_done = AtomicBool::new(false);
-        let moving = async {
-            for key in keys.iter().cycle() {
+        let moves = async {
+            let mut halves = moving.halves.iter().cycle();
+            let mut half: Option<(Instant, u16)> = None;
+            for key in moving.keys.iter().cycle() {
                 if is_done.load(Ordering::Relaxed) {
                     break;
                 }
-                let slot = cluster("KEYSLOT").arg(key).query_async(&mut connections[0].clone()).await.unwrap();
-                self.move_slot(slot, &connections).await;
-                moves.fetch_add(1, Ordering::Relaxed);
+                if half.is_none()
+                    && let Some(key) = halves.next()
+                {
+                    let slot = slot_of(key, &connections).await;
+                    self.hand_over(slot, &connections).await;
+                    half = Some((Instant::now(), slot));
+                }
+                let slot = slot_of(key, &connections).await;
+                if half.is_none_or(|(_, half)| half != slot) {
+                    self.hand_over(slot, &connections).await;
+                    self.give(slot, &connections).await;
+                    moving.moved.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some((_, slot)) = half.take_if(|(since, _)| since.elapsed() > HALF_MOVED) {
+                    self.give(slot, &connections).await;
+                    moving.moved.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if let Some((_, slot)) = half {
+                self.give(slot, &connections).await;
             }
         };
         let doing = async {
@@ -182,48 +213,70 @@ impl Cluster {
             is_done.store(true, Ordering::Relaxed);
             done
         };
-        futures::join!(doing, moving).0
+        futures::join!(doing, moves).0
     }
 
-    async fn move_slot(&self, slot: u16, connections: &[MultiplexedConnection]) {
-        let from = self.owner(slot);
-        let to = (from + 1) % self.nodes.len();
-        let ask = |node: usize, command: Cmd| {
-            let mut connection = connections[node].clone();
-            async move { command.query_async::<redis::Value>(&mut connection).await.unwrap() }
-        };
-        let set = |state: &str, other: usize| {
-            let mut command = cluster("SETSLOT");
-            command.arg(slot).arg(state).arg(&self.names[other]);
-            command
-        };
-        ask(to, set("IMPORTING", from)).await;
-        ask(from, set("MIGRATING", to)).await;
+    async fn begin(&self, slot: u16, connections: &[MultiplexedConnection]) {
+        let (from, to) = self.way(slot);
+        ask(to, self.set_slot(slot, "IMPORTING", from), connections).await;
+        ask(from, self.set_slot(slot, "MIGRATING", to), connections).await;
+    }
+
+    /// Hands over all keys of a slot. Until it is [given](Self::give) away the one node is asked for them and says that the
+    /// other one has them.
+    async fn hand_over(&self, slot: u16, connections: &[MultiplexedConnection]) {
+        self.begin(slot, connections).await;
+        let (from, to) = self.way(slot);
         loop {
             let mut command = cluster("GETKEYSINSLOT");
-            command.arg(slot).arg(10);
-            let keys: Vec<String> = redis::from_redis_value(ask(from, command).await).unwrap();
+            command.arg(slot).arg(KEYS_AT_ONCE);
+            let keys: Vec<String> = redis::from_redis_value(ask(from, command, connections).await).unwrap();
             if keys.is_empty() {
                 break;
             }
             let mut command = redis::cmd("MIGRATE");
-            command.arg("127.0.0.1").arg(self.nodes[to].port()).arg("").arg(0).arg(5000);
+            command.arg("127.0.0.1").arg(self.nodes[to].port()).arg("").arg(0);
+            command.arg(JOIN.as_millis() as u64);
             command.arg("AUTH").arg(self.nodes[to].password()).arg("KEYS").arg(keys);
-            ask(from, command).await;
+            ask(from, command, connections).await;
         }
+    }
+
+    async fn give(&self, slot: u16, connections: &[MultiplexedConnection]) {
+        let (from, to) = self.way(slot);
         let other = (to + 1) % self.nodes.len();
         for node in [to, from, other] {
-            ask(node, set("NODE", to)).await;
+            ask(node, self.set_slot(slot, "NODE", to), connections).await;
         }
         self.moved.lock().unwrap().insert(slot, to);
         // A node that gives a slot away while an older claim of it is under way can take it back by mistake.
         until_agreed(connections).await;
     }
 
+    fn set_slot(&self, slot: u16, state: &str, node: usize) -> Cmd {
+        let mut command = cluster("SETSLOT");
+        command.arg(slot).arg(state).arg(&self.names[node]);
+        command
+    }
+
+    /// Which node has a slot, and to which it moves next.
+    fn way(&self, slot: u16) -> (usize, usize) {
+        let from = self.owner(slot);
+        (from, (from + 1) % self.nodes.len())
+    }
+
     fn owner(&self, slot: u16) -> usize {
         let began = (0..self.nodes.len()).rfind(|place| first_slot(*place) <= slot).unwrap_or_default();
         self.moved.lock().unwrap().get(&slot).copied().unwrap_or(began)
     }
+}
+
+async fn slot_of(key: &str, connections: &[MultiplexedConnection]) -> u16 {
+    redis::from_redis_value(ask(0, cluster("KEYSLOT").arg(key).clone(), connections).await).unwrap()
+}
+
+async fn ask(node: usize, command: Cmd, connections: &[MultiplexedConnection]) -> redis::Value {
+    command.query_async(&mut connections[node].clone()).await.unwrap()
 }
 
 /// Waits until every node knows all of them, and says the same of who has which slots.

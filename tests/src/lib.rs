@@ -35,7 +35,7 @@ pub use api::{Answer, Api};
 pub use binaries::{setting, tool, workspace};
 pub use browser::{Browser, Look, Window};
 pub use clock::clock_off_by;
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Moving};
 pub use collector::{Collector, Span};
 pub use connection::Connection;
 pub use emulator::Emulator;

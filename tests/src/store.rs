@@ -20,6 +20,9 @@ use crate::{Cluster, Connection, eventually, seen};
 /// How long the server may take over an answer to the test itself, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long one attempt may take to reach a server that comes up.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
 /// As whom services come.
 const USER: &str = "presence";
 
@@ -216,7 +219,7 @@ impl Store {
             command.arg("--tls-ca-cert-file").arg(&tls.certificate);
         }
         let mut process = Process::start("the store", &mut command, self.dir.path());
-        process.wait_until_up(self.port, async || self.try_connect_node().await.is_some()).await;
+        process.wait_until_up(self.port, async || self.try_connect_node(ATTEMPT).await.is_some()).await;
         self.process = Some(process);
     }
 
@@ -321,14 +324,15 @@ impl Store {
 
     /// A connection to one server, by itself.
     pub async fn connect_node(&self) -> MultiplexedConnection {
-        self.try_connect_node().await.expect("a connection to the store")
+        self.try_connect_node(PATIENCE).await.expect("a connection to the store")
     }
 
-    async fn try_connect_node(&self) -> Option<MultiplexedConnection> {
+    async fn try_connect_node(&self, within: Duration) -> Option<MultiplexedConnection> {
         let client = redis::Client::open(self.admin_url()).unwrap();
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within));
+        let config = config.set_response_timeout(Some(PATIENCE));
         let connect = client.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = timeout(Duration::from_secs(2), connect).await.ok()?.ok()?;
+        let mut connection = timeout(within, connect).await.ok()?.ok()?;
         redis::cmd("PING").exec_async(&mut connection).await.ok()?;
         Some(connection)
     }

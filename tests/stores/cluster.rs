@@ -1,7 +1,7 @@
 //! A crowd on a cluster of three nodes, while slots move from one to another, and while nodes are away.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use presence::Error;
@@ -9,7 +9,7 @@ use presence::domain::{Input, InputKind, UserId};
 use presence::service::UserInput;
 use presence::store::SHARDS;
 use presence::sweeper::Swept;
-use presence_tests::{Cluster, Store, eventually, seen};
+use presence_tests::{Cluster, Moving, Store, eventually, seen};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -60,12 +60,12 @@ async fn each_of_a_crowd_is_told_online_and_offline_once_while_slots_move() {
     let keys: Vec<String> = indexes.zip(hashes).flat_map(|(index, hash)| [index, hash]).collect();
     let session = || "a".parse().unwrap();
 
-    let moves = AtomicUsize::new(0);
+    let slots = Moving { keys, ..Moving::default() };
     let story = async {
         all(&world, &users, InputKind::Opened { session_id: session(), platform: None, status: None }).await;
         // Where the machine is busy slots move slowly; the end says if they don't at all.
         for round in 0..500 {
-            if round >= 5 && moves.load(Ordering::Relaxed) > MOVES {
+            if round >= 5 && slots.moved.load(Ordering::Relaxed) > MOVES {
                 break;
             }
             world.turn(Duration::from_secs(30));
@@ -79,8 +79,8 @@ async fn each_of_a_crowd_is_told_online_and_offline_once_while_slots_move() {
         world.turn(Duration::from_millis(1));
         assert_eq!(sweep(&world).await, vanish.len());
     };
-    cluster.while_slots_move(&keys, &moves, story).await;
-    let moves = moves.into_inner();
+    cluster.while_slots_move(&slots, story).await;
+    let moves = slots.moved.into_inner();
     assert!(moves > MOVES, "only {moves} slots moved meanwhile");
 
     let mut told: HashMap<UserId, Vec<String>> = HashMap::new();

@@ -213,6 +213,20 @@ async fn many_sweepers_tell_each_user_once() {
 }
 
 #[tokio::test]
+async fn typing_that_a_repeated_command_notes_is_told_all_the_same() {
+    on_each_store(async |world| {
+        let (user, channel) = (somebody(), Uuid::new_v4().to_string().parse().unwrap());
+        let types = async |at: Timestamp| world.store.start_typing(channel, user, at).await.unwrap();
+        let now = world.now();
+        assert!(types(now).await);
+        assert!(types(now).await, "the first answer may be lost");
+        assert!(!types(now + Duration::from_millis(1)).await, "who types on is told of");
+        assert!(types(now).await, "the first answer may be late");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn typing_is_told_once_in_five_seconds_and_ends_after_ten() {
     on_each_store(async |world| {
         let (user, channel) = (somebody(), Uuid::new_v4().to_string().parse().unwrap());

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use presence::domain::{
@@ -13,7 +13,7 @@ use presence::domain::{
 use presence::events::Event;
 use presence::service::UserInput;
 use presence::store::{MemoryStore, shard_of};
-use presence_tests::{Cluster, Store};
+use presence_tests::{Cluster, Moving, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -226,8 +226,11 @@ fn any_history_is_the_same_in_a_cluster_whose_slots_move() {
             let indexes =
                 shards.flat_map(|shard| ["deadlines", "reminders"].map(|index| format!("presence:{index}:{shard}")));
             let keys: Vec<String> = users.iter().map(|user| format!("presence:user:{user}")).chain(indexes).collect();
+            let slots = Moving { keys, ..Moving::default() };
             let mut connection = connection.clone();
-            cluster.while_slots_move(&keys, &moves, compare(&steps, &users, &world, &mut connection)).await
+            let lived = cluster.while_slots_move(&slots, compare(&steps, &users, &world, &mut connection)).await;
+            moves.fetch_add(slots.moved.into_inner(), Ordering::Relaxed);
+            lived
         })
     });
     let moves = moves.into_inner();

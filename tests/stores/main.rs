@@ -10,5 +10,6 @@ mod histories;
 mod mortal;
 mod renewing;
 mod replicas;
+mod returning;
 mod sweeping;
 mod world;

@@ -167,8 +167,12 @@ fn user_of(event: &Event) -> String {
     event.data()["user_id"].as_str().unwrap().to_owned()
 }
 
-/// Users who are there all the time: their gateway reports all their heartbeats, many in one message, a few times a
-/// second, whether anybody hears them or not.
+/// How often each of a crowd is heard of: a few times in the shortest interval of a test, and not so often that a busy
+/// machine with a cluster on it can't catch up after an outage.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Users who are there all the time: their gateway reports all their heartbeats, many in one message, once a second,
+/// whether anybody hears them or not.
 pub(crate) struct Crowd {
     pub(crate) users: Arc<Vec<User>>,
     beating: JoinHandle<()>,
@@ -179,7 +183,7 @@ impl Crowd {
         let users: Arc<Vec<User>> = Arc::new((0..users).map(|_| User::new()).collect());
         let (client, all) = (nats.connect().await, users.clone());
         let beating = tokio::spawn(async move {
-            let mut beats = interval(Duration::from_millis(300));
+            let mut beats = interval(BEAT);
             loop {
                 beats.tick().await;
                 for some in all.chunks(100) {

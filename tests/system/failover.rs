@@ -86,6 +86,14 @@ async fn a_promotion_that_loses_writes_is_healed_and_uses_no_version_twice() {
     }
 }
 
+/// How far a server is in what is replicated.
+async fn offset(server: &Store, name: &str) -> u64 {
+    let mut connection = server.connect_node().await;
+    let info: String = redis::cmd("INFO").arg("replication").query_async(&mut connection).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+    line.unwrap_or_else(|| panic!("no {name} in {info}"))
+}
+
 #[tokio::test]
 async fn a_node_of_a_cluster_that_dies_under_load_is_replaced_by_its_replica_and_turns_nobody_offline() {
     let (mut cluster, nats) = (Cluster::start().await, Nats::start(JetStream::On).await);
@@ -115,6 +123,13 @@ async fn a_node_of_a_cluster_that_dies_under_load_is_replaced_by_its_replica_and
         accepted
     };
     assert_eq!(choose().await, AT_ONCE);
+    // Whom the replica does not know yet would be lost.
+    let written = offset(&cluster.nodes()[0], "master_repl_offset").await;
+    eventually("the replica to have everyone", PROMOTION, async || {
+        let had = offset(&replica, "slave_repl_offset").await;
+        seen(had >= written, had)
+    })
+    .await;
     cluster.kill(0);
     let mut refused = 0;
     eventually("the replica to take over", PROMOTION, async || {

@@ -187,7 +187,8 @@ async fn many_users_who_vanish_at_once_are_all_told() {
         seen(online == users.len(), online)
     })
     .await;
-    eventually("all to be told offline", Duration::from_secs(5), async || {
+    // How soon that is, is measured by presence-bench; a busy machine with a cluster on it takes its time.
+    eventually("all to be told offline", Duration::from_secs(20), async || {
         let told = world.nats.stream("PRESENCE_EVENTS").await;
         let offline = told.iter().filter(|event| event.data()["status"] == "offline").count();
         seen(offline == users.len(), offline)

@@ -176,17 +176,20 @@ impl ByTime {
         self.order.extend(at.map(|at| (shard_of(user), at, user)));
     }
 
-    /// As `reindex.lua`: where something else than expected stands, an earlier moment wins.
+    /// As `reindex.lua`: where something else than expected stands, an earlier moment wins, and is made another one if it
+    /// stood there before.
     fn change(&mut self, user: UserId, expected: Option<Timestamp>, new: Option<Timestamp>) {
         let current = self.moments.get(&user).copied();
-        let applies = match (current, new) {
-            (None, new) => new.is_some(),
-            (current, _) if current == expected => true,
-            (Some(current), Some(new)) => new < current,
-            (Some(_), None) => false,
+        let moment = match (current, new) {
+            (Some(current), Some(new)) if Some(current) != expected && current < new => {
+                Some(current - Duration::from_millis(1))
+            }
+            (Some(current), Some(new)) if Some(current) != expected => Some(current.min(new)),
+            (Some(current), None) if Some(current) != expected => Some(current),
+            _ => new,
         };
-        if applies {
-            self.set(user, new);
+        if moment != current {
+            self.set(user, moment);
         }
     }
 }
@@ -314,7 +317,7 @@ impl PresenceStore for MemoryStore {
         let old = typing.expires_at.replace(until);
         let entry = typing.users.entry(user).or_insert(Typing { said_at: now, told_at: None });
         entry.said_at = entry.said_at.max(now);
-        let tell = entry.told_at.is_none_or(|told| now >= told + TYPING_REPEAT);
+        let tell = entry.told_at.is_none_or(|told| now == told || now >= told + TYPING_REPEAT);
         if tell {
             entry.told_at = Some(now);
         }

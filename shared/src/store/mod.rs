@@ -75,7 +75,8 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// What was noted of a user, the latest first.
     async fn noted(&self, user: UserId) -> Result<Vec<Transition>, StoreError>;
 
-    /// Notes that the user types, and says whether the others are to be told.
+    /// Notes that the user types, and says whether the others are to be told. The same again at the same moment is a
+    /// repetition of a call whose answer may be lost, and has the same answer: what it tells has the same id.
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Takes back that the others were told, so that the next repetition tells them.
@@ -163,7 +164,8 @@ pub struct Ending {
     /// The deadline that the index is expected to hold.
     pub old_deadline: Option<Timestamp>,
     /// The deadline that it is to hold. Where the index holds something else than expected, an earlier moment wins: to
-    /// look too early costs little, to look too late tells too late.
+    /// look too early costs little, to look too late tells too late. It is not left as it was, because somebody who was
+    /// led by it may be about to take it out.
     pub new_deadline: Option<Timestamp>,
     /// The reminder that is out, to be taken out if everything is published.
     pub old_reminder: Option<Timestamp>,

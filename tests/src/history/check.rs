@@ -10,7 +10,7 @@ use super::{End, History, Life, Outcome, Told};
 /// What a history shows.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// How often each rule was tried, by its words.
+    /// How often each rule was tried, by its words; zero if it never was.
     pub tried: BTreeMap<&'static str, usize>,
     /// Where one did not hold.
     pub violations: Vec<Violation>,
@@ -46,6 +46,9 @@ pub(super) const DIFFER: &str = "4 consecutive status events differ";
 pub(super) const BACK: &str = "4 no read goes back";
 pub(super) const ONE_LOOK: &str = "6 no version is used twice";
 
+/// All of them.
+const RULES: [&str; 9] = [IN_TIME, TOLD, LAST, KEPT, STUCK, ORDER, DIFFER, BACK, ONE_LOOK];
+
 /// What a listener of the status is told.
 const STATUS_FIELDS: [&str; 3] = ["status", "custom_status", "client_status"];
 /// What one version stands for. `last_seen` moves without one.
@@ -53,7 +56,7 @@ const LOOK: [&str; 5] = ["status", "custom_status", "client_status", "activity",
 
 /// Judges a history.
 pub fn check(history: &History) -> Verdict {
-    let mut verdict = Verdict::default();
+    let mut verdict = Verdict { tried: RULES.map(|rule| (rule, 0)).into(), ..Verdict::default() };
     for life in &history.lives {
         let mut judge = Judge { history, life, verdict: &mut verdict };
         judge.reads_are_in_time();

@@ -1,5 +1,6 @@
 //! One user of a trial, with the gateways that tell of them.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Scene {
     pub(super) apis: Vec<Api>,
     /// What was answered or told that never should be.
     pub(super) unexpected: Mutex<Vec<String>>,
+    /// What was answered by nobody, or by a 503: from when to when it was asked.
+    pub(super) refused: Mutex<Vec<(Range<i64>, String)>>,
     jetstream: jetstream::Context,
     heartbeat_timeout: i64,
     users: Mutex<Vec<String>>,
@@ -60,6 +63,7 @@ impl Scene {
         Self {
             apis: stage.services.iter().map(|service| **service).collect(),
             unexpected: Mutex::default(),
+            refused: Mutex::default(),
             jetstream,
             heartbeat_timeout: i64::from(stage.heartbeat_timeout) * 1000,
             users: Mutex::default(),
@@ -108,11 +112,18 @@ impl Scene {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let request = request.body(Bytes::copy_from_slice(body.unwrap_or_default().as_bytes())).unwrap();
-        let response = api.exchange(request).await.ok()?;
+        let began = now_ms();
+        let refuse = |why: &str| {
+            let what = format!("{method} {path} of {}: {why}", user.id());
+            self.refused.lock().unwrap().push((began..now_ms(), what));
+        };
+        let response = api.exchange(request).await.inspect_err(|error| refuse(error)).ok()?;
         let status = response.status().as_u16();
-        if !matches!(status, 200 | 429 | 503) {
-            let text = String::from_utf8_lossy(response.body()).into_owned();
-            self.unexpected.lock().unwrap().push(format!("{method} {path}: {status} {text}"));
+        let text = || String::from_utf8_lossy(response.body());
+        match status {
+            200 | 429 => {}
+            503 => refuse(&text()),
+            _ => self.unexpected.lock().unwrap().push(format!("{method} {path}: {status} {}", text())),
         }
         Some((status, serde_json::from_slice(response.body()).unwrap_or_default()))
     }

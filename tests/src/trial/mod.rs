@@ -2,6 +2,7 @@
 //! faults alike, is a function of a seed; how far it gets in its time is not.
 
 mod actor;
+mod ground;
 mod plan;
 mod stage;
 
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep};
@@ -18,7 +20,7 @@ use tokio::time::{Instant, interval, sleep};
 use crate::history::{End, History, Life, Read, Sign, Told, Verdict, check};
 use crate::{Api, User, now_ms};
 
-pub use plan::{ALL, Kind, Trouble};
+pub use plan::{ALL, Kind, ON_A_CLUSTER, Trouble};
 pub use stage::{Stage, Used};
 
 use actor::{Actor, Lived, Scene};
@@ -52,10 +54,14 @@ pub struct Report {
     pub verdict: Verdict,
     /// What is never to be seen, whatever breaks: a panic, a dead letter, an answer that is no 200, 429 or 503.
     pub unexpected: Vec<String>,
+    /// What was answered by nobody, or by a 503, though it was asked while nothing was broken.
+    pub refused: Vec<String>,
     /// How often each kind of trouble came.
     pub troubles: BTreeMap<Kind, usize>,
     /// How often a process really ended itself at a failpoint.
     pub aborted: usize,
+    /// How often a slot of a cluster moved.
+    pub moved: usize,
     /// How many messages, requests and reads there were.
     pub done: usize,
     /// The lives of those for whom a rule was broken, in words.
@@ -65,7 +71,8 @@ pub struct Report {
 }
 
 impl Trial {
-    /// Lives through it on a stage, which is whole again afterwards.
+    /// Lives through it on a stage, which is whole again afterwards. On a cluster slots move from the first moment to the
+    /// end of the calm.
     pub async fn run(&self, stage: &mut Stage) -> Report {
         let mut rng = Rng::with_seed(self.seed);
         let first_event = stage.nats.last_sequence(EVENTS).await;
@@ -75,18 +82,19 @@ impl Trial {
             (0..self.users).map(|_| tokio::spawn(Actor::new(rng.fork(), scene.clone()).live(until))).collect();
         let readers: Vec<_> = scene.apis.iter().map(|api| tokio::spawn(read_all(*api, scene.clone()))).collect();
 
-        let mut suffered = Suffered::default();
-        while Instant::now() < until {
-            let (pause, trouble) = plan::next(&mut rng, self.kinds, stage.services.len());
-            sleep(pause).await;
-            suffered.add(stage, &trouble).await;
-        }
-        let mut lived = Vec::with_capacity(actors.len());
-        for actor in actors {
-            lived.push(actor.await.unwrap());
-        }
-        let keeper = Keeper::start(&scene, &lived);
-        let history = self.calm_down(stage, &suffered, first_event, &lived, &scene).await;
+        let slots = stage.cluster().map(|cluster| (cluster, ground::slots(&scene.users(), &mut rng.fork())));
+        let living = async {
+            let suffered = self.suffer(stage, &mut rng, until).await;
+            let lived: Vec<Lived> = join_all(actors).await.into_iter().map(Result::unwrap).collect();
+            let keeper = Keeper::start(&scene, &lived);
+            let history = self.calm_down(stage, &suffered, first_event, &lived, &scene).await;
+            (suffered, history, keeper)
+        };
+        let (suffered, history, keeper) = match &slots {
+            Some((cluster, slots)) => cluster.while_slots_move(slots, living).await,
+            None => living.await,
+        };
+        let moved = slots.map_or(0, |(_, slots)| slots.moved.into_inner());
         scene.end();
         let history = self.with_reads(history, readers, keeper).await;
 
@@ -100,7 +108,20 @@ impl Trial {
         let is_wronged = |life: &&Life| verdict.violations.iter().any(|violation| violation.user == life.user);
         let stories =
             history.lives.iter().filter(is_wronged).map(|life| format!("{}\n{}", life.user, life.story())).collect();
-        Report { stories, lasting, verdict, unexpected, troubles: suffered.troubles, aborted: suffered.aborted, done }
+        let refused = suffered.refused_without_reason(std::mem::take(&mut *scene.refused.lock().unwrap()));
+        let Suffered { troubles, aborted, .. } = suffered;
+        Report { stories, lasting, verdict, unexpected, refused, troubles, aborted, moved, done }
+    }
+
+    /// Breaks one thing after the other until then.
+    async fn suffer(&self, stage: &mut Stage, rng: &mut Rng, until: Instant) -> Suffered {
+        let mut suffered = Suffered::default();
+        while Instant::now() < until {
+            let (pause, trouble) = plan::next(rng, self.kinds, stage.services.len());
+            sleep(pause).await;
+            suffered.add(stage, &trouble).await;
+        }
+        suffered
     }
 
     /// Waits until everything is told and everyone is read as they are, or until that has taken too long.
@@ -139,7 +160,7 @@ impl Trial {
                 clock_error: CLOCK_ERROR,
                 patience: PATIENCE,
                 outages: suffered.outages.clone(),
-                troubles: suffered.times.clone(),
+                troubles: suffered.times.iter().map(|time| time.start..time.end + HOLD).collect(),
                 losses: Vec::new(),
                 lives,
             };
@@ -197,10 +218,20 @@ impl Suffered {
         self.aborted += usize::from(stage.suffer(trouble).await);
         let ended = now_ms();
         *self.troubles.entry(trouble.kind).or_default() += 1;
-        self.times.push(began..ended + HOLD);
+        self.times.push(began..ended);
         if trouble.kind.keeps_from_the_store() {
             self.outages.push(began..ended + HOLD);
         }
+    }
+
+    fn refused_without_reason(&self, refused: Vec<(Range<i64>, String)>) -> Vec<String> {
+        let is_calm =
+            |asked: &Range<i64>| !self.times.iter().any(|time| asked.start <= time.end && time.start <= asked.end);
+        refused
+            .into_iter()
+            .filter(|(asked, _)| is_calm(asked))
+            .map(|(asked, what)| format!("{what}, {asked:?}"))
+            .collect()
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Kind {
     Failpoint,
     /// The store is killed, and started again with its data.
     KillStore,
-    /// The store stands still.
+    /// The store stands still, of a cluster one node.
     FreezeStore,
     /// The store forgets its scripts.
     FlushScripts,
@@ -33,7 +33,7 @@ pub enum Kind {
     NatsLink,
 }
 
-/// Everything that can break.
+/// Everything that can break on one server.
 pub const ALL: &[Kind] = &[
     Kind::KillService,
     Kind::FreezeService,
@@ -45,6 +45,20 @@ pub const ALL: &[Kind] = &[
     Kind::KillNats,
     Kind::FreezeNats,
     Kind::StoreLink,
+    Kind::NatsLink,
+];
+
+/// What can break on a cluster whose slots move. Its nodes name their own addresses, so that no proxy can stand on the way
+/// to them; and whoever moves a slot does not outlive its nodes here.
+pub const ON_A_CLUSTER: &[Kind] = &[
+    Kind::KillService,
+    Kind::FreezeService,
+    Kind::Abort,
+    Kind::Failpoint,
+    Kind::FreezeStore,
+    Kind::FlushScripts,
+    Kind::KillNats,
+    Kind::FreezeNats,
     Kind::NatsLink,
 ];
 

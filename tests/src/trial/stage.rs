@@ -1,12 +1,15 @@
-//! The servers and the services of a trial, with a proxy on each way between them, and how they break.
+//! The servers and the services of a trial, with a proxy on each way between them that may have one, and how they break.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use redis::AsyncCommands;
 use tokio::time::{Instant, sleep};
 
+use super::ground::Ground;
 use super::plan::{Kind, Trouble};
-use crate::{Connection, Fault, JetStream, Nats, Proxy, Service, Store};
+use crate::{Cluster, Connection, Fault, JetStream, Nats, Proxy, Service};
 
 /// How long a process that is to end itself at a failpoint may take to come there.
 const ABORT: Duration = Duration::from_secs(5);
@@ -28,46 +31,51 @@ pub struct Used {
 pub struct Stage {
     /// The services. Their processes end before what they are connected to.
     pub services: Vec<Service>,
-    /// The store.
-    pub store: Store,
     /// The NATS.
     pub nats: Nats,
     /// `HEARTBEAT_TIMEOUT` of the services, in seconds.
     pub heartbeat_timeout: u32,
-    store_ways: Vec<Proxy>,
+    ground: Ground,
     nats_ways: Vec<Proxy>,
 }
 
 impl Stage {
-    /// Starts so many services.
+    /// Starts so many services on one server.
     pub async fn start(services: usize, heartbeat_timeout: u32) -> Self {
-        let (store, nats) = (Store::start_single().await, Nats::start(JetStream::On).await);
-        let mut stage = Self {
-            services: Vec::new(),
-            store,
-            nats,
-            heartbeat_timeout,
-            store_ways: Vec::new(),
-            nats_ways: Vec::new(),
-        };
-        for _ in 0..services {
-            let store_way = Proxy::to(stage.store.port()).await;
+        Self::start_on(Ground::single(services).await, services, heartbeat_timeout).await
+    }
+
+    /// The same on a cluster. Of what can break it suffers [`ON_A_CLUSTER`](super::ON_A_CLUSTER).
+    pub async fn start_on_cluster(services: usize, heartbeat_timeout: u32) -> Self {
+        Self::start_on(Ground::cluster().await, services, heartbeat_timeout).await
+    }
+
+    async fn start_on(ground: Ground, services: usize, heartbeat_timeout: u32) -> Self {
+        let nats = Nats::start(JetStream::On).await;
+        let mut stage = Self { services: Vec::new(), nats, heartbeat_timeout, ground, nats_ways: Vec::new() };
+        for place in 0..services {
             let nats_way = Proxy::to(stage.nats.port()).await;
             let service = Service::builder()
                 .heartbeat_timeout(heartbeat_timeout)
-                .env("REDIS_URL", stage.store.url_through(store_way.port()))
                 .env("NATS_URL", stage.nats.url_through("presence", nats_way.port()));
-            stage.services.push(service.start().await);
-            stage.store_ways.push(store_way);
+            stage.services.push(stage.ground.lead(service, place).start().await);
             stage.nats_ways.push(nats_way);
         }
         stage
     }
 
+    /// The cluster, if it is on one.
+    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
+        match &self.ground {
+            Ground::Single(..) => None,
+            Ground::Cluster(cluster) => Some(cluster.clone()),
+        }
+    }
+
     /// Breaks something and mends it. Returns when everything is ready again; true if a process ended itself.
     pub(super) async fn suffer(&mut self, trouble: &Trouble) -> bool {
         let Trouble { kind, service, length, fault, failpoints } = trouble;
-        let (store_way, nats_way) = (&self.store_ways[*service], &self.nats_ways[*service]);
+        let place = *service;
         let restarts = matches!(kind, Kind::KillService | Kind::Abort | Kind::Failpoint);
         // The first process lives from the beginning to the end, so that what it leaks adds up.
         let which =
@@ -100,17 +108,22 @@ impl Stage {
                 service.restart_with(&[]);
             }
             Kind::KillStore => {
-                self.store.kill();
+                let (store, _) = self.ground.one_server();
+                store.kill();
                 sleep(*length).await;
-                self.store.restart().await;
+                store.restart().await;
             }
             Kind::FreezeStore => {
-                self.store.freeze();
+                let nodes = self.ground.nodes();
+                let node = &nodes[place % nodes.len()];
+                node.freeze();
                 sleep(*length).await;
-                self.store.thaw();
+                node.thaw();
             }
             Kind::FlushScripts => {
-                redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut self.store.connect_node().await).await.unwrap();
+                for node in self.ground.nodes() {
+                    redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut node.connect_node().await).await.unwrap();
+                }
             }
             Kind::KillNats => {
                 self.nats.kill();
@@ -123,14 +136,15 @@ impl Stage {
                 self.nats.thaw();
             }
             Kind::StoreLink => {
-                store_way.set(*fault);
+                let (_, ways) = self.ground.one_server();
+                ways[place].set(*fault);
                 sleep(*length).await;
-                store_way.set(Fault::None);
+                ways[place].set(Fault::None);
             }
             Kind::NatsLink => {
-                nats_way.set(*fault);
+                self.nats_ways[place].set(*fault);
                 sleep(*length).await;
-                nats_way.set(Fault::None);
+                self.nats_ways[place].set(Fault::None);
             }
         }
         for service in &mut self.services {
@@ -146,15 +160,19 @@ impl Stage {
         let memory =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
         let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
-        let mut redis = self.store.connect_node().await;
-        let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
-        Used { memory_kib: memory.unwrap_or_default(), descriptors, connections: clients.lines().count() }
+        let connections = self.ground.nodes().iter().map(async |node| {
+            let mut redis = node.connect_node().await;
+            let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
+            clients.lines().count()
+        });
+        let connections = join_all(connections).await.into_iter().sum();
+        Used { memory_kib: memory.unwrap_or_default(), descriptors, connections }
     }
 
     /// What the store still holds once everyone is gone and should not: users in an index, and keys without an expiry
     /// that are no lasting choice of one of `lasting` users.
     pub async fn left_over(&self, lasting: usize) -> Vec<String> {
-        let mut redis = self.store.connect().await;
+        let mut redis = self.ground.connect().await;
         let deadline = Instant::now() + AFTERWARDS;
         loop {
             let left = left_over(&mut redis, lasting).await;

@@ -2,14 +2,14 @@
 -- KEYS: 1 who types in the channel, 2 whose typing the others were told of
 -- ARGV: user, now in Unix seconds with a fraction, seconds that an indicator lives, seconds within which it is not
 --       told again
--- Answers 1 if the others are to be told.
+-- Answers 1 if the others are to be told; also to a repetition of the call that noted it, whose answer may be lost.
 -- What is old goes last: in a slot that moves a script may not make a key anew that it has emptied.
 local user, now = ARGV[1], tonumber(ARGV[2])
 local told = tonumber(redis.call('ZSCORE', KEYS[2], user) or nil)
 redis.call('ZADD', KEYS[1], ARGV[2], user)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now - ARGV[3]))
 redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[3] * 1000))
-if told and now < told + ARGV[4] then
+if told and told ~= now and now < told + ARGV[4] then
   return 0
 end
 redis.call('ZADD', KEYS[2], ARGV[2], user)
