@@ -1,8 +1,10 @@
 //! A store, a NATS and a service on them: what most tests need, and nothing that another test can touch.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use presence_tests::{Cluster, Event, JetStream, Nats, Service, ServiceBuilder, Store, User, eventually, now_ms, seen};
+use presence_tests::{
+    Cluster, Event, JetStream, Nats, Service, ServiceBuilder, Store, User, eventually, now_ms, seen, setting,
+};
 use serde_json::{Value, json};
 
 /// How long a change may take that nothing holds up.
@@ -16,6 +18,13 @@ pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) nats: Nats,
     pub(crate) store: Store,
+}
+
+/// Lets an outage last: for as long as the test needs it, or by hand for as long as it is told
+/// (`PRESENCE_TEST_OUTAGE_SECONDS`).
+pub(crate) async fn let_last(least: Duration) {
+    let (since, length) = (Instant::now(), least.max(Duration::from_secs(setting("OUTAGE_SECONDS", 0))));
+    eventually("the outage to last", length + SOON, async || seen(since.elapsed() > length, ())).await;
 }
 
 impl World {
