@@ -1,6 +1,8 @@
 //! Inputs under load while something dies: the service, NATS, the store. No message is lost, and nothing is told that
 //! did not happen.
 
+use std::time::Duration;
+
 use presence_tests::{Service, eventually, now_ms, seen};
 
 use crate::arrivals::{

@@ -8,6 +8,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::{HeaderMap, Request, Subject};
 use bytes::Bytes;
 use futures::FutureExt;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
 use super::link::{IN_FLIGHT, NatsLink, Transport};
@@ -134,8 +135,8 @@ impl NatsLink {
         for sent in sent {
             let acknowledged = acknowledged(sent);
             let outcome = match ended.clone() {
-                // What came before the end still counts.
-                Some(failure) => acknowledged.now_or_never().unwrap_or(Err(failure)),
+                // What came before the end still counts, however much of it is looked at in one go.
+                Some(failure) => unconstrained(acknowledged).now_or_never().unwrap_or(Err(failure)),
                 None => tokio::select! {
                     biased;
                     outcome = acknowledged => outcome,

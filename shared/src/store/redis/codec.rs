@@ -150,7 +150,7 @@ pub(super) fn renewable(fields: &Fields) -> Option<(&String, &String)> {
 }
 
 /// What a session's field says but for its letter, which a confirmation may change.
-pub(super) fn without_letter(value: &String) -> &str {
+pub(super) fn without_letter(value: &str) -> &str {
     let mut letters = value.chars();
     letters.next();
     letters.as_str()

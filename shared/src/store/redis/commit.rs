@@ -67,7 +67,7 @@ impl RedisStore {
         let mut command = if waits { script.call_whole(&keys, arguments) } else { script.call(&keys, arguments) };
         command.arg(loaded.revision.map_or_else(String::new, |revision| revision.to_string()));
         command.arg(renewable.map_or("", String::as_str));
-        command.arg(heartbeat.map_or("", codec::without_letter));
+        command.arg(heartbeat.map_or("", |value| codec::without_letter(value)));
         command.arg(moment(change.valid_until)).arg(USER_TTL.as_secs());
         command.arg(codec::encode_pending(&record.pending));
         command.arg(gone.len()).arg(gone);
