@@ -257,12 +257,14 @@ impl PresenceService {
             inputs.iter().filter(|input| !is_heartbeat(input)).map(|input| input.user_id).collect();
         let mut places = Vec::new();
         let mut heartbeats = Vec::new();
+        let mut is_behind = false;
         for (place, input) in inputs.iter().enumerate() {
             if let InputKind::Heartbeat { session_id, platform } = &input.input.kind
                 && !others.contains(&input.user_id)
             {
                 if input.input.proves_nothing(now, &self.rules) {
                     done[place] = true;
+                    is_behind = true;
                     continue;
                 }
                 let at = input.input.at.min(now);
@@ -270,6 +272,9 @@ impl PresenceService {
                 let (user_id, session_id, platform) = (input.user_id, session_id.clone(), *platform);
                 heartbeats.push(Heartbeat { user_id, session_id, platform, at });
             }
+        }
+        if is_behind {
+            self.hold_on(now).await;
         }
         if heartbeats.is_empty() {
             return done;
@@ -287,5 +292,15 @@ impl PresenceService {
             }
         }
         done
+    }
+
+    /// Holds expiries on that are held. Heartbeats that are too old to prove anything stand before those that do: as long
+    /// as there are any, nobody has caught up with what was told during the outage.
+    async fn hold_on(&self, now: Timestamp) {
+        if let Ok(Some(_)) = self.road().held_until().await
+            && let Err(error) = self.store.hold(now + self.rules.heartbeat_interval).await
+        {
+            tracing::warn!(%error, "expiries are not held on");
+        }
     }
 }

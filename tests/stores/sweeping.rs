@@ -260,6 +260,30 @@ async fn what_is_pending_is_told_while_expiries_are_held_and_ends_nobody() {
 }
 
 #[tokio::test]
+async fn while_heartbeats_of_an_outage_are_caught_up_with_expiries_stay_held() {
+    const MOMENT: Duration = Duration::from_millis(1);
+    let server = Store::start().await;
+    let world = World::on(&server);
+    let hear_an_old_one = async || {
+        let input = Input { at: world.now() - TIMEOUT - MOMENT, kind: beats("a") };
+        let heard = world.service.apply(&[UserInput { user_id: somebody(), input, traceparent: None }]).await;
+        assert!(heard.iter().all(Result::is_ok));
+    };
+    world.happens(somebody(), opens("a")).await;
+    world.turn(TIMEOUT);
+    world.store.hold(world.now() + INTERVAL).await.unwrap();
+    for _ in 0..2 {
+        world.turn(INTERVAL - MOMENT);
+        hear_an_old_one().await;
+        assert_eq!(world.sweeper.tick().await.unwrap().expired, 0);
+    }
+    world.turn(INTERVAL);
+    // It holds on, and does not begin.
+    hear_an_old_one().await;
+    assert_eq!(world.sweeper.tick().await.unwrap().expired, 1);
+}
+
+#[tokio::test]
 async fn an_expiry_that_a_crash_kept_from_the_index_is_found_by_its_reminder() {
     let server = Store::start().await;
     let world = World::on(&server);
