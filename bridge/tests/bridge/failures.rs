@@ -25,6 +25,11 @@ fn counts(function: &Function) -> HashMap<String, usize> {
     counts
 }
 
+/// Waits for so many messages to be there: on a busy machine they may not come together.
+fn in_one_batch(batch_size: usize) -> Options {
+    Options { batch_size, maximum_batching_window: Duration::from_secs(2), ..Options::default() }
+}
+
 #[tokio::test]
 async fn of_a_hundred_with_one_poison_the_others_are_done_and_the_poison_is_kept_whole() {
     let nats = nats().await;
@@ -62,7 +67,7 @@ async fn a_record_that_the_function_names_comes_again_alone_and_the_others_are_d
         let named = records.iter().filter(|record| call == 0 && text(record).contains("message 4"));
         Ok(BatchResponse::failed(named.map(|record| record.message_id.clone())))
     });
-    let _running = Start::new(function.clone()).on(&nats).await;
+    let _running = Start::with(function.clone(), in_one_batch(10)).on(&nats).await;
     until_settled(&nats).await;
     let calls = function.calls();
     assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [10, 1]);
@@ -77,7 +82,7 @@ async fn without_bisecting_a_batch_that_fails_comes_again_as_it_was() {
     let nats = nats().await;
     publish(&nats, messages(4)).await;
     let function = function(async |call, _| if call == 0 { failed() } else { done() });
-    let whole = Options { bisect_batch_on_function_error: false, ..Options::default() };
+    let whole = Options { bisect_batch_on_function_error: false, ..in_one_batch(4) };
     let _running = Start::with(function.clone(), whole).on(&nats).await;
     until_settled(&nats).await;
     assert_eq!(function.calls()[0].len(), 4);
