@@ -121,7 +121,7 @@ async fn a_function_that_panics_or_answers_nonsense_has_failed() {
         1 => Ok(BatchResponse::failed(["PRESENCE:4711".to_owned()])),
         _ => done(),
     });
-    let _running = Start::new(function.clone()).on(&nats).await;
+    let _running = Start::with(function.clone(), in_one_batch(3)).on(&nats).await;
     until_settled(&nats).await;
     let sizes: Vec<usize> = function.calls().iter().map(Vec::len).collect();
     assert_eq!(sizes[..2], [3, 1], "halved after the panic");
