@@ -22,6 +22,9 @@ use crate::store::{Change, Committed, Ending, Index, Loaded, PresenceStore, Stor
 
 /// How often a change is decided anew because somebody else wrote in between. Each time somebody got further.
 const ROUNDS: usize = 32;
+/// How many users go along the road together. Those of the next part do so at the same time: while the store works for the
+/// one, this process and NATS work for the other.
+const PART: usize = 500;
 /// When the sweeper looks after a change that was not finished. Longer than publishing takes at most.
 const FIRST_REMINDER: Duration = Duration::from_secs(2);
 /// The bounds between which it looks again, at half the age of what is pending, while nobody can be told.
@@ -82,8 +85,12 @@ struct Written {
 }
 
 impl Road<'_> {
-    /// Decides all of it. One answer for each work, in its place.
+    /// Decides all of it, in parts. One answer for each work, in its place.
     pub(crate) async fn decide(&self, work: &[Work<'_>]) -> Vec<Result<Decided, Error>> {
+        join_all(work.chunks(PART).map(|part| self.decide_part(part))).await.into_iter().flatten().collect()
+    }
+
+    async fn decide_part(&self, work: &[Work<'_>]) -> Vec<Result<Decided, Error>> {
         let mut answers: Vec<Option<Result<Decided, Error>>> = work.iter().map(|_| None).collect();
         let mut written = Vec::with_capacity(work.len());
         let mut open: Vec<usize> = (0..work.len()).collect();

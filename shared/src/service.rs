@@ -139,12 +139,9 @@ impl PresenceService {
         Ok(explanation)
     }
 
-    /// The caller types in a channel. Says nothing of whether anyone is told: an invisible caller's requests look like
-    /// everyone's.
+    /// The caller types in a channel. Says nothing of whether anyone is told: an invisible caller, of whom nothing is noted,
+    /// sees the same as everyone.
     pub async fn start_typing(&self, caller: UserId, channel: ChannelId, trace: Traceparent) -> Result<(), Error> {
-        if !self.record(caller).await?.choice.intent.is_visible() {
-            return Ok(());
-        }
         let now = self.now().await?;
         if !self.store.start_typing(channel, caller, now).await? {
             return Ok(());

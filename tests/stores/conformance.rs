@@ -14,14 +14,10 @@ use presence::{ErrorKind, Sweeper};
 use presence_tests::{Store, now_ms};
 use uuid::Uuid;
 
-use crate::world::{World, beats, closes, on_each_store, opens, somebody};
+use crate::world::{World, beats, closes, on_each_store, opens, somebody, status};
 
 fn chooses(intent: Intent) -> StatusUpdate {
     StatusUpdate { status: Some(intent), ..StatusUpdate::default() }
-}
-
-async fn status(world: &World, user: UserId) -> Status {
-    world.service.presence(somebody(), user).await.unwrap().status
 }
 
 async fn load(world: &World, user: UserId) -> Loaded {
@@ -222,6 +218,22 @@ async fn typing_that_a_repeated_command_notes_is_told_all_the_same() {
         assert!(types(now).await, "the first answer may be lost");
         assert!(!types(now + Duration::from_millis(1)).await, "who types on is told of");
         assert!(types(now).await, "the first answer may be late");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn typing_of_one_who_is_invisible_is_neither_told_nor_noted() {
+    on_each_store(async |world| {
+        let (user, channel) = (somebody(), Uuid::new_v4().to_string().parse().unwrap());
+        let types = async || world.store.start_typing(channel, user, world.now()).await.unwrap();
+        world.happens(user, opens("a")).await;
+        world.update(user, chooses(Intent::Invisible)).await.unwrap();
+        assert!(!types().await);
+        assert_eq!(world.store.typing(channel, world.now()).await.unwrap(), []);
+        world.update(user, chooses(Intent::Dnd)).await.unwrap();
+        assert!(types().await);
+        assert_eq!(world.store.typing(channel, world.now()).await.unwrap().len(), 1);
     })
     .await;
 }

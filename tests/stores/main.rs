@@ -7,6 +7,7 @@ mod cluster;
 mod conformance;
 mod crashes;
 mod histories;
+mod holding;
 mod mortal;
 mod renewing;
 mod replicas;

@@ -8,10 +8,9 @@ use presence::store::{Change, Committed, Ending, Heartbeat, Index, Loaded, Store
 use presence_tests::Store;
 use redis::AsyncCommands;
 
-use crate::world::{World, beats, closes, on_each_store, opens, somebody};
+use crate::world::{TIMEOUT, World, beats, closes, on_each_store, opens, somebody};
 
 const INTERVAL: Duration = Duration::from_secs(30);
-const TIMEOUT: Duration = Duration::from_secs(45);
 
 fn beat(user_id: UserId, id: &str, at: Timestamp) -> Heartbeat {
     Heartbeat { user_id, session_id: id.parse().unwrap(), platform: None, at }

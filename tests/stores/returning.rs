@@ -1,7 +1,6 @@
 //! A user who is heard of again while somebody tells that they are gone.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use presence::domain::{Input, Rules, Status, UserId};
@@ -9,9 +8,7 @@ use presence::events::{Event, EventPublisher, PublishError};
 use presence::service::UserInput;
 use presence::{PresenceService, Sweeper};
 
-use crate::world::{World, beats, on_each_store, opens, somebody};
-
-const TIMEOUT: Duration = Duration::from_secs(45);
+use crate::world::{TIMEOUT, World, beats, on_each_store, opens, somebody};
 
 /// Lets something happen to the user before it has published what it is given.
 struct Meanwhile {

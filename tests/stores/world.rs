@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use presence::clock::Clock;
-use presence::domain::{Input, InputKind, Rules, StatusUpdate, Timestamp, Traceparent, UserId};
+use presence::domain::{Input, InputKind, Rules, Status, StatusUpdate, Timestamp, Traceparent, UserId};
 use presence::events::{Event, EventPublisher, PublishError};
 use presence::service::UserInput;
 use presence::store::{MemoryStore, PresenceStore, RedisConfig, RedisStore, StoreError};
 use presence::{PresenceService, Sweeper};
 use presence_tests::{Cluster, Store, now_ms};
 use uuid::Uuid;
+
+/// After so long without a heartbeat a session is over.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Runs a story in a world of each store.
 pub(crate) async fn on_each_store(story: impl AsyncFn(&World)) {
@@ -40,6 +43,31 @@ pub(crate) fn closes(id: &str) -> InputKind {
 /// A session gives a sign of life.
 pub(crate) fn beats(id: &str) -> InputKind {
     InputKind::Heartbeat { session_id: id.parse().unwrap(), platform: None }
+}
+
+/// Many users who come online at this moment, one session each.
+pub(crate) async fn all_open(world: &World, users: &[UserId]) {
+    let opens = |user: &UserId| UserInput {
+        user_id: *user,
+        input: Input { at: world.now(), kind: opens("a") },
+        traceparent: None,
+    };
+    let inputs: Vec<UserInput> = users.iter().map(opens).collect();
+    assert!(world.service.apply(&inputs).await.iter().all(Result::is_ok));
+}
+
+/// How others see the user now.
+pub(crate) async fn status(world: &World, user: UserId) -> Status {
+    world.service.presence(somebody(), user).await.unwrap().status
+}
+
+/// What was told since the last call: of whom, and which status, in its order.
+pub(crate) fn told(world: &World) -> Vec<(UserId, String)> {
+    let look = |event: &presence::events::Event| {
+        let frame: serde_json::Value = serde_json::from_slice(&event.frame).unwrap();
+        (event.user_id, frame["d"]["status"].as_str().unwrap().to_owned())
+    };
+    world.told.take().iter().map(look).collect()
 }
 
 /// A service and everything around it.

@@ -311,6 +311,9 @@ impl PresenceStore for MemoryStore {
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
         let mut state = self.state();
+        if !state.load(user).record.choice.intent.is_visible() {
+            return Ok(false);
+        }
         let until = wall_clock() + self.rules.typing_timeout;
         let typing = state.typing.entry(channel).or_default();
         typing.users.retain(|_, typing| now < typing.said_at + self.rules.typing_timeout);

@@ -75,8 +75,9 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// What was noted of a user, the latest first.
     async fn noted(&self, user: UserId) -> Result<Vec<Transition>, StoreError>;
 
-    /// Notes that the user types, and says whether the others are to be told. The same again at the same moment is a
-    /// repetition of a call whose answer may be lost, and has the same answer: what it tells has the same id.
+    /// Notes that the user types, unless they chose to be invisible, and says whether the others are to be told. The same
+    /// again at the same moment is a repetition of a call whose answer may be lost, and has the same answer: what it tells
+    /// has the same id.
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Takes back that the others were told, so that the next repetition tells them.

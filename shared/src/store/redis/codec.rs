@@ -259,6 +259,11 @@ fn intent(choice: &Choice) -> String {
     format!("{},{},{}", word.as_str(), choice.at.millis(), choice.since.millis())
 }
 
+/// Whether it is the choice of invisible, which start_typing.lua knows as well.
+pub(super) fn is_invisible(intent: &str) -> bool {
+    intent.starts_with("offline,")
+}
+
 fn parse_intent(text: &str) -> Option<Choice> {
     let mut parts = text.split(',');
     let intent = parts.next()?.parse().ok()?;

@@ -5,6 +5,7 @@ mod cluster;
 mod codec;
 mod commit;
 mod connection;
+mod finish;
 mod keys;
 mod load;
 mod node;
@@ -25,15 +26,12 @@ use super::{
     shard_of,
 };
 use crate::domain::{ChannelId, Rules, TYPING_REPEAT, Timestamp, Transition, UserId};
-use crate::failpoint;
 
 /// The fields that a record was loaded from.
 pub(in crate::store) type Stored = codec::Fields;
 
 /// How long a user's hash lives after the last commit or heartbeat.
 const USER_TTL: Duration = Duration::from_secs(300);
-/// With how many users a script works in one shard. Lua hands at most some thousand values to a command.
-const MEMBERS_AT_ONCE: usize = 1000;
 /// How long a sweeper keeps a shard that it does not give back.
 const SWEEPER_LEASE: Duration = Duration::from_secs(2);
 
@@ -70,18 +68,8 @@ impl RedisStore {
         Ok(Self { connection, rules, wait_replicas: config.wait_replicas, scripts: Scripts::new() })
     }
 
-    /// Sets when to look at many users.
-    async fn index(&self, index: Index, entries: impl Iterator<Item = (UserId, Timestamp)>) -> Result<(), StoreError> {
-        self.add(index, None, entries).await
-    }
-
-    /// Adds to an index, or moves within it, many users at once; with an option of `ZADD`.
-    async fn add(
-        &self,
-        index: Index,
-        option: Option<&str>,
-        entries: impl Iterator<Item = (UserId, Timestamp)>,
-    ) -> Result<(), StoreError> {
+    /// Commands that add to an index, or move within it, many users at once; with an option of `ZADD`.
+    fn adds(&self, index: Index, option: Option<&str>, entries: impl Iterator<Item = (UserId, Timestamp)>) -> Vec<Cmd> {
         let mut shards: BTreeMap<u8, Cmd> = BTreeMap::new();
         for (user, at) in entries {
             let shard = shard_of(user);
@@ -92,32 +80,42 @@ impl RedisStore {
             });
             command.arg(at.millis()).arg(member(user));
         }
-        all_done(self.connection.run_all(shards.into_values().collect(), None).await)
+        shards.into_values().collect()
     }
 
-    /// Runs one script on each shard that has users.
-    async fn on_shards(
+    /// Runs commands, and after them a script for each user, for as many by one call as it is for; in a cluster each has
+    /// their own, and the order is not known. Says of each whether it was done: the script answers the places of the others.
+    async fn for_each<T>(
         &self,
+        before: Vec<Cmd>,
         script: &Script,
-        index: Index,
-        users: impl Iterator<Item = (UserId, Vec<String>)>,
-    ) -> Result<(), StoreError> {
-        let mut shards: BTreeMap<u8, Vec<(String, Vec<String>)>> = BTreeMap::new();
-        for (user, arguments) in users {
-            shards.entry(shard_of(user)).or_default().push((member(user), arguments));
-        }
-        let mut calls = Vec::with_capacity(shards.len());
-        for (shard, users) in shards {
-            for users in users.chunks(MEMBERS_AT_ONCE) {
-                let arguments = users.iter().map(|(_, arguments)| 1 + arguments.len()).sum();
-                let mut command = script.call(&[keys::index(index, shard)], arguments);
-                for (member, arguments) in users {
-                    command.arg(member).arg(arguments);
+        users: &[T],
+        call: impl Fn(&[T]) -> Cmd,
+    ) -> Vec<Result<bool, StoreError>> {
+        let at_once = if self.connection.is_cluster() { 1 } else { script.at_once() };
+        let run = async |before: Vec<Cmd>, users: &[T], at_once: usize| {
+            let prepared = before.len();
+            let commands = before.into_iter().chain(users.chunks(at_once).map(&call)).collect();
+            let mut answers = self.connection.run_all(commands, Some(script)).await.into_iter();
+            let failure = answers.by_ref().take(prepared).find_map(Result::err);
+            let mut done = Vec::with_capacity(users.len());
+            for (users, answer) in users.chunks(at_once).zip(answers) {
+                let answer = failure.clone().map_or(answer, Err);
+                match read::<Vec<usize>>(answer) {
+                    Ok(others) => done.extend((1..=users.len()).map(|place| Ok(!others.contains(&place)))),
+                    Err(error) => done.extend(users.iter().map(|_| Err(error.clone()))),
                 }
-                calls.push(command);
+            }
+            (failure.is_none(), done)
+        };
+        let (is_prepared, mut done) = run(before, users, at_once).await;
+        for (users, done) in users.chunks(at_once).zip(done.chunks_mut(at_once)) {
+            // What can't be read fails the call in the middle: only that one is to be passed over.
+            if is_prepared && users.len() > 1 && matches!(done, [Err(StoreError::Corrupt(_)), ..]) {
+                done.clone_from_slice(&run(Vec::new(), users, 1).await.1);
             }
         }
-        all_done(self.connection.run_all(calls, Some(script)).await)
+        done
     }
 
     async fn query<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
@@ -126,6 +124,14 @@ impl RedisStore {
 
     async fn invoke<T: FromRedisValue>(&self, script: &Script, command: Cmd) -> Result<T, StoreError> {
         read(self.one(command, Some(script)).await)
+    }
+
+    /// Whether the user chose to be. The profile holds every choice that is not the default.
+    async fn is_invisible(&self, user: UserId) -> Result<bool, StoreError> {
+        let mut command = with_key("HGET", keys::profile(user));
+        command.arg(keys::PROFILE_INTENT);
+        let intent: Option<String> = self.query(command).await?;
+        Ok(intent.is_some_and(|intent| codec::is_invisible(&intent)))
     }
 
     async fn one(&self, command: Cmd, script: Option<&Script>) -> Result<Value, StoreError> {
@@ -150,32 +156,11 @@ impl PresenceStore for RedisStore {
     }
 
     async fn commit(&self, changes: &[Change]) -> Vec<Result<Committed, StoreError>> {
-        let reminders = changes.iter().filter_map(|change| Some((change.record.user_id, change.remind_at?)));
-        if let Err(error) = self.index(Index::Reminders, reminders).await {
-            return changes.iter().map(|_| Err(error.clone())).collect();
-        }
-        if let Err(error) = failpoint::reach("commit.reminded").await {
-            return changes.iter().map(|_| Err(error.clone())).collect();
-        }
         self.commit_all(changes).await
     }
 
     async fn finish(&self, endings: &[Ending]) -> Result<(), StoreError> {
-        let moves = endings.iter().filter(|ending| ending.concerns_deadlines());
-        let moves =
-            moves.map(|ending| (ending.user_id, vec![moment(ending.old_deadline), moment(ending.new_deadline)]));
-        let moved = self.on_shards(&self.scripts.reindex, Index::Deadlines, moves);
-        let published = endings.iter().filter_map(|ending| Some((ending.user_id, ending.published?)));
-        let confirmed = self.confirm_all(published);
-        futures::try_join!(moved, confirmed)?;
-        failpoint::reach("finish.confirmed").await?;
-
-        let done = endings.iter().filter(|ending| ending.new_reminder.is_none() && ending.old_reminder.is_some());
-        let done = done.map(|ending| (ending.user_id, vec![moment(ending.old_reminder)]));
-        let dismissed = self.on_shards(&self.scripts.dismiss, Index::Reminders, done);
-        let again = endings.iter().filter_map(|ending| Some((ending.user_id, ending.new_reminder?)));
-        let reminded = self.index(Index::Reminders, again);
-        futures::try_join!(dismissed, reminded).map(drop)
+        self.finish_all(endings).await
     }
 
     async fn touch(&self, heartbeats: &[Heartbeat], now: Timestamp) -> Vec<Result<bool, StoreError>> {
@@ -216,9 +201,11 @@ impl PresenceStore for RedisStore {
 
     async fn take_shard(&self, shard: u8, sweeper: &str) -> Result<bool, StoreError> {
         let mut command = cmd("SET");
-        command.arg(keys::sweeper(shard)).arg(sweeper).arg("NX").arg("PX").arg(SWEEPER_LEASE.as_millis() as u64);
-        let taken: Option<String> = self.query(command).await?;
-        Ok(taken.is_some())
+        command.arg(keys::sweeper(shard)).arg(sweeper).arg("NX").arg("GET");
+        command.arg("PX").arg(SWEEPER_LEASE.as_millis() as u64);
+        let holder: Option<String> = self.query(command).await?;
+        // Its own name tells of a call that did take it, and whose answer is lost.
+        Ok(holder.is_none_or(|holder| holder == sweeper))
     }
 
     async fn release_shard(&self, shard: u8, sweeper: &str) -> Result<(), StoreError> {
@@ -272,7 +259,12 @@ impl PresenceStore for RedisStore {
     }
 
     async fn start_typing(&self, channel: ChannelId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
-        let keys = [keys::typing(channel), keys::typing_told(channel)];
+        let mut keys = vec![keys::typing(channel), keys::typing_told(channel)];
+        if !self.connection.is_cluster() {
+            keys.push(keys::profile(user));
+        } else if self.is_invisible(user).await? {
+            return Ok(false);
+        }
         let mut command = self.scripts.start_typing.call(&keys, 4);
         command.arg(member(user)).arg(unix_seconds(now));
         command.arg(self.rules.typing_timeout.as_secs_f64()).arg(TYPING_REPEAT.as_secs_f64());
