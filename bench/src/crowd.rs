@@ -25,6 +25,10 @@ pub(crate) const AT_ONCE: usize = 4;
 /// A batch should not take longer: the store's deadline of a command is 500 ms, and a command waits for all before it.
 const IN_TIME: Duration = Duration::from_millis(150);
 
+/// How far the clock that is turned by hand is ahead of the store's, which goes on by itself: what is decided by the one
+/// must not come too late by the other, however long it takes.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
+
 /// A user and the one session that they have.
 pub(crate) type Member = (UserId, SessionId);
 
@@ -60,7 +64,7 @@ impl Crowd {
         let redis = stage.empty(kept).await;
         let rules = Rules::default();
         let store = store(stage, rules);
-        let clock = Arc::new(TurnedClock(AtomicI64::new(store.time().await.unwrap().millis())));
+        let clock = Arc::new(TurnedClock(AtomicI64::new((store.time().await.unwrap() + AHEAD).millis())));
         let service = Arc::new(PresenceService::with_clock(store, publisher, clock.clone(), rules));
         Self { service, redis, users: strangers(users), clock, again: AtomicU64::new(0) }
     }

@@ -75,6 +75,7 @@ impl Stage {
             set("auto-aof-rewrite-percentage", "0").await;
             set("appendfsync", "everysec").await;
             set("appendonly", "yes").await;
+            set("hz", "100").await;
         }
         redis
     }

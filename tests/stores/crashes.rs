@@ -7,7 +7,7 @@
 //! byte, but for what is told twice.
 //!
 //! Seen to fail with: a commit without its reminder (`remind_at: None` in decide.rs), a commit whose reminder is written
-//! after the record (in redis/mod.rs), a change that is told before the one before it has arrived (decide.rs), and a
+//! after the record (in redis/commit.rs), a change that is told before the one before it has arrived (decide.rs), and a
 //! deadline that is not noted again by whoever finishes a change (`concerns_deadlines` in store/mod.rs).
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -49,6 +49,7 @@ impl RedisStore {
 
     /// Writes the difference between what was loaded and what is to be.
     fn write(&self, changes: &[&Change], call: fn(&Script, &[String], usize) -> Cmd) -> Cmd {
+        /// As many as most commits have, so that the command seldom grows.
         const ARGUMENTS: usize = 40;
         let keys = |change: &&Change| {
             let user = change.record.user_id;

@@ -2,6 +2,7 @@
 
 use redis::Cmd;
 
+use super::scripts::Script;
 use super::{RedisStore, USER_TTL, all_done, keys, member, moment};
 use crate::domain::{Timestamp, UserId};
 use crate::failpoint;
@@ -10,14 +11,15 @@ use crate::store::{Ending, Index, StoreError, shard_of};
 /// What one call of the script does. Those of one shard stand together.
 #[derive(Default)]
 struct Finish {
-    /// To move within the deadline index: of whom, what is expected there, and what is to be.
+    /// Within the deadline index.
     moves: Vec<Move>,
     /// Of whom all is published, up to which revision.
     published: Vec<(UserId, u64)>,
-    /// Reminders: of whom, which is to go, and which is to be instead.
+    /// Within the reminders.
     reminders: Vec<Move>,
 }
 
+/// Of whom, which moment is expected in the index, and which is to be there.
 type Move = (UserId, Option<Timestamp>, Option<Timestamp>);
 
 impl RedisStore {
@@ -43,7 +45,7 @@ impl RedisStore {
 
     async fn run_finishes(&self, finishes: Vec<Finish>) -> Result<(), StoreError> {
         let script = &self.scripts.finish;
-        let calls = finishes.iter().map(|finish| finish.call(|keys, arguments| script.call(keys, arguments)));
+        let calls = finishes.iter().map(|finish| finish.call(script));
         all_done(self.connection.run_all(calls.collect(), Some(script)).await)
     }
 }
@@ -64,13 +66,13 @@ impl Finish {
         finish
     }
 
-    fn call(&self, begin: impl FnOnce(&[String], usize) -> Cmd) -> Cmd {
+    fn call(&self, script: &Script) -> Cmd {
         let Self { moves, published, reminders } = self;
         let shards = |index, moves| by_shard(moves).map(move |moves| keys::index(index, shard_of(moves[0].0)));
         let users = published.iter().flat_map(|(user, _)| [keys::user(*user), keys::pending(*user)]);
         let keys = shards(Index::Deadlines, moves).chain(users).chain(shards(Index::Reminders, reminders));
         let arguments = 4 + 4 * (moves.len() + reminders.len()) + published.len();
-        let mut command = begin(&keys.collect::<Vec<_>>(), arguments);
+        let mut command = script.call(&keys.collect::<Vec<_>>(), arguments);
         command.arg(USER_TTL.as_secs());
         command.arg(by_shard(moves).count()).arg(published.len()).arg(by_shard(reminders).count());
         write_moves(&mut command, moves);
