@@ -54,7 +54,8 @@ pub(crate) async fn measure(stage: &Stage) -> Section {
     let (service, address) = Process::service(&stage.servers, &VARIABLES).await;
     let side = Sides::of(stage, &service, &redis).await;
     section.tables.push(side.by_load(stage, address, &mut users, "all on the same cores").await);
-    if let [first, others @ ..] = cores().as_slice()
+    let all = cores();
+    if let [first, others @ ..] = all.as_slice()
         && !others.is_empty()
     {
         keep_on(side.service, &[*first]);
@@ -62,7 +63,7 @@ pub(crate) async fn measure(stage: &Stage) -> Section {
         let neighbour = Neighbour::on(*first);
         section.tables.push(side.by_load(stage, address, &mut users, "the service on a part of one core").await);
         drop(neighbour);
-        side.others().for_each(|pid| keep_on(pid, &cores()));
+        side.others().for_each(|pid| keep_on(pid, &all));
     }
     section.note("Medians; the rows were taken in turn.");
     section.notes.extend(service.remark());
