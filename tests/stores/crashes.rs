@@ -6,15 +6,17 @@
 //! them, and by a connection that ends after any number of bytes, and where some events do not get across. What is told of each user must be the same, byte for
 //! byte, but for what is told twice.
 //!
-//! Seen to fail with: a commit without its reminder (`remind_at: None` in decide.rs), a commit whose reminder is written
-//! after the record (in redis/commit.rs), a change that is told before the one before it has arrived (decide.rs), and a
-//! deadline that is not noted again by whoever finishes a change (`concerns_deadlines` in store/mod.rs).
+//! Seen to fail with: a commit without its reminder (`remind_at: None` in decide.rs), a change that is told before the one
+//! before it has arrived (decide.rs), and a deadline that is not noted again by whoever finishes a change
+//! (`concerns_deadlines` in store/mod.rs). That the reminder is written before the record has a test of its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use futures::StreamExt;
 use futures::future::join_all;
 use presence::domain::{
     ActivityKind, ActivityUpdate, Input, InputKind, Intent, Platform, Presence, Rules, SessionId, StatusUpdate,
@@ -27,10 +29,11 @@ use presence::sweeper::Swept;
 use presence::{PresenceService, Sweeper};
 use presence_tests::{Direction, Fault, Proxy, Store, eventually, now_ms, seen, setting};
 use redis::aio::MultiplexedConnection;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::mortal::{Death, MortalPublisher, MortalStore};
-use crate::world::{Recorder, World};
+use crate::world::{Recorder, World, opens, somebody};
 
 const USERS: usize = 400;
 /// A process passes fewer points than this in one piece of work.
@@ -193,6 +196,28 @@ async fn live_messages(dying: &mut DyingWorld, calm: &World, rng: &mut Rng, inpu
         }
         is_first = false;
     }
+}
+
+/// On one server both are sent together, so that a connection hardly ever breaks just in between.
+#[tokio::test]
+async fn a_change_reaches_the_store_after_its_reminder() {
+    let server = Store::start_single().await;
+    let world = World::on(&server);
+    // From here on the store knows the scripts.
+    world.happens(somebody(), opens("a")).await;
+    let client = redis::Client::open(server.admin_url()).unwrap();
+    let mut commands = pin!(client.get_async_monitor().await.unwrap().into_on_message::<String>());
+    let user = somebody();
+    world.happens(user, opens("a")).await;
+    let mut reminded = false;
+    loop {
+        let command = timeout(PATIENCE, commands.next()).await.expect("the change").expect("a store that lives");
+        reminded |= command.contains("\"ZADD\" \"presence:reminders:");
+        if command.contains(&format!("\"HSET\" \"presence:user:{user}\"")) {
+            break;
+        }
+    }
+    assert!(reminded, "a crash would have left a change that nobody is reminded of");
 }
 
 /// Nobody repeats a request of which the answer never came. It took effect, or it did not; if it did, all of it did.
