@@ -9,8 +9,17 @@
 --       for each shard of the reminders: n, for each of n users: member, the reminder in ms that is to go, or '', the one to
 --       set instead, or ''
 -- What can't be read holds up no other; it fails the call in the end, and keeps the reminders.
--- What is taken out of a set goes last: in a slot that moves a script may not make a key anew that it has emptied.
 local call, KEYS, ARGV = redis.call, KEYS, ARGV
+
+-- What is taken out goes last: in a slot that moves a script may not make a key anew that it has emptied.
+local function write(shard, moved, gone)
+  if #moved > 0 then
+    call('ZADD', shard, unpack(moved))
+  end
+  if #gone > 0 then
+    call('ZREM', shard, unpack(gone))
+  end
+end
 
 -- Where the index holds something else than expected, somebody else is at work: then an earlier moment wins. One that is
 -- earlier than what is to be is made another one, by a millisecond: whoever it has led here already may be about to take it
@@ -32,12 +41,7 @@ local function move(shard, first, last)
       gone[#gone + 1] = member
     end
   end
-  if #moved > 0 then
-    call('ZADD', shard, unpack(moved))
-  end
-  if #gone > 0 then
-    call('ZREM', shard, unpack(gone))
-  end
+  write(shard, moved, gone)
 end
 
 -- Unless the record has moved on. If heartbeats can renew a session without a decision from now on, its letter becomes a
@@ -71,12 +75,7 @@ local function remind(shard, first, last)
       end
     end
   end
-  if #moved > 0 then
-    call('ZADD', shard, unpack(moved))
-  end
-  if #gone > 0 then
-    call('ZREM', shard, unpack(gone))
-  end
+  write(shard, moved, gone)
 end
 
 local key, at, failure = 1, 5, nil
